@@ -3,11 +3,12 @@
 Three kinds are never mixed. *Static* settings are shapes, names and counts: a change compiles a new
 program. *Traced* settings (`TrainingRates`, `DistillationRates`, `Objective.delay_weight`, the
 Q-learning rates) are numbers that a compiled program takes as arguments. *Runtime* settings
-(paths, devices, verbosity) are not here at all: they never belong to a result's identity, so they are
-arguments of the command line.
+(paths, devices, verbosity) are not here at all: they never belong to a result's identity, so they
+are arguments of the command line.
 
-Every class is a frozen dataclass whose fields are checked when it is made: unknown names, wrong types
-and values out of range raise `pydantic.ValidationError`, which `load.py` turns into a message.
+Every class is a frozen dataclass whose fields are checked when it is made: unknown names, wrong
+types and values out of range raise `pydantic.ValidationError`, which `load.py` turns into a
+message.
 
 No default below is a number of the DT-KD paper, whose text gives none: all are our assumptions.
 """
@@ -19,6 +20,8 @@ from typing import Annotated, Literal
 from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
+from fedjax_kd.data import Dirichlet, Partition
+
 _checked = ConfigDict(extra="forbid")
 
 Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False)]
@@ -29,59 +32,6 @@ CountOrZero = Annotated[int, Field(strict=True, ge=0)]
 Seed = Annotated[int, Field(strict=True, ge=0, lt=2**31)]
 
 # ---------------------------------------------------------------------------------------- data
-
-
-@dataclass(config=_checked, frozen=True)
-class Iid:
-    """Every user draws from the same distribution; user sizes differ by at most one."""
-
-    kind: Literal["iid"] = "iid"
-
-
-@dataclass(config=_checked, frozen=True)
-class Dirichlet:
-    """Label skew: each class is divided over the users by Dirichlet(alpha) proportions.
-
-    The variant of Hsu et al. 2019 (arXiv:1909.06335) as FedML implements it: users that already hold
-    their fair share take no more, and the draw is repeated until each holds `min_examples`.
-    """
-
-    kind: Literal["dirichlet"] = "dirichlet"
-    alpha: Positive = 0.5
-    min_examples: Count = 10
-    max_tries: Count = 1000
-
-
-@dataclass(config=_checked, frozen=True)
-class ClassesPerUser:
-    """Each user holds examples of a fixed number of distinct classes, in uneven shares."""
-
-    kind: Literal["classes_per_user"]
-    classes: Count = 2
-    low: Fraction = 0.4
-    high: Fraction = 0.6
-
-
-@dataclass(config=_checked, frozen=True)
-class QuantitySkew:
-    """Same label distribution everywhere, user sizes by Dirichlet(alpha)."""
-
-    kind: Literal["quantity_skew"]
-    alpha: Positive = 0.5
-    min_examples: Count = 10
-    max_tries: Count = 1000
-
-
-@dataclass(config=_checked, frozen=True)
-class Natural:
-    """The users that the data set itself names."""
-
-    kind: Literal["natural"]
-
-
-Partition = Annotated[
-    Iid | Dirichlet | ClassesPerUser | QuantitySkew | Natural, Field(discriminator="kind")
-]
 
 
 @dataclass(config=_checked, frozen=True)
@@ -111,7 +61,7 @@ class Data:
 
 @dataclass(config=_checked, frozen=True)
 class ModelSpec:
-    """An architecture of the catalog with its options; options that it does not have are refused."""
+    """An architecture of the catalog with its options; one that it does not have is refused."""
 
     name: str
     width: Positive | None = None
@@ -175,10 +125,10 @@ class Twin:
 
     `synchronised` is the share of each user's training examples that the server already has: the
     teacher learns from these, and only the rest is uploaded when a user trains at the server.
-    `unsynchronised_labels` says whether a user who trains on the device gets soft labels for examples
-    the server has never seen: `none` (there is nothing at the server to label; those examples are
-    learnt from their hard labels) or `free` (they are labelled at no cost: the literal reading of the
-    reconstructed delay table).
+    `unsynchronised_labels` says whether a user who trains on the device gets soft labels for
+    examples the server has never seen: `none` (there is nothing at the server to label; those
+    examples are learnt from their hard labels) or `free` (they are labelled at no cost: the literal
+    reading of the reconstructed delay table).
     """
 
     synchronised: Fraction = 1.0
@@ -190,7 +140,7 @@ class Twin:
 
 @dataclass(config=_checked, frozen=True)
 class System:
-    """Radio and computing budgets. `profile` names a file of device ranges; the rest overrides it."""
+    """Radio and computing budgets: `profile` names a file of device ranges, the rest overrides."""
 
     profile: str = "cell_500m"
     uplink_hz: Positive | None = None

@@ -1,0 +1,31 @@
+"""Data sets, their division among users, and the example table on the device."""
+
+from fedjax_kd.data.catalog import SOURCES as SOURCES
+from fedjax_kd.data.catalog import SourceOverview as SourceOverview
+from fedjax_kd.data.catalog import data_sources_overview as data_sources_overview
+from fedjax_kd.data.catalog import load_source as load_source
+from fedjax_kd.data.errors import DataSetMissing as DataSetMissing
+from fedjax_kd.data.errors import RawFilesError as RawFilesError
+from fedjax_kd.data.holdings import class_counts as class_counts
+from fedjax_kd.data.holdings import partition_rows as partition_rows
+from fedjax_kd.data.holdings import summary as summary
+from fedjax_kd.data.partition_specs import ClassesPerUser as ClassesPerUser
+from fedjax_kd.data.partition_specs import Dirichlet as Dirichlet
+from fedjax_kd.data.partition_specs import Iid as Iid
+from fedjax_kd.data.partition_specs import Natural as Natural
+from fedjax_kd.data.partition_specs import Partition as Partition
+from fedjax_kd.data.partition_specs import QuantitySkew as QuantitySkew
+from fedjax_kd.data.partitioners import partition as partition
+from fedjax_kd.data.prepare import prepare as prepare
+from fedjax_kd.data.seeding import host_rng as host_rng
+from fedjax_kd.data.source import Source as Source
+from fedjax_kd.data.split import UserSplit as UserSplit
+from fedjax_kd.data.split import build_split as build_split
+from fedjax_kd.data.split import hold_out as hold_out
+from fedjax_kd.data.split import split_users as split_users
+from fedjax_kd.data.split_share import Share as Share
+from fedjax_kd.data.table import ExampleTable as ExampleTable
+from fedjax_kd.data.table import IndexTable as IndexTable
+from fedjax_kd.data.table import example_table as example_table
+from fedjax_kd.data.table import gather as gather
+from fedjax_kd.data.table import index_table as index_table

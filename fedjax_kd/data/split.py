@@ -1,0 +1,209 @@
+"""Who holds what: hold out a common set, partition the rest, divide each user's share."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from fedjax_kd.data.partitioners import PartitionSpec, partition
+from fedjax_kd.data.source import Source
+from fedjax_kd.data.split_share import Share, split_examples, split_recordings
+
+
+@dataclass(frozen=True, eq=False)
+class UserSplit:
+    """Indices into the concatenation [train; test] of a source's examples, int32, in random order.
+
+    The users' parts are disjoint, within a user and between users. The common parts are disjoint
+    from each other and, unless `common_is_union`, from every user's.
+
+    Attributes:
+      train: one array a user.
+      validation: one array a user.
+      test: one array a user.
+      common_validation: examples that every model is scored on while something is chosen.
+      common_test: examples that every model is scored on at the end.
+      common_is_union: the common parts are drawn from the users' validation and test parts, as is
+        done for sources of recordings without a stock test split.
+    """
+
+    train: tuple[np.ndarray, ...]
+    validation: tuple[np.ndarray, ...]
+    test: tuple[np.ndarray, ...]
+    common_validation: np.ndarray
+    common_test: np.ndarray
+    common_is_union: bool = False
+
+
+def build_split(
+    source: Source,
+    spec: PartitionSpec,
+    n_users: int,
+    *,
+    rng: np.random.Generator,
+    test_fraction: float = 0.25,
+    validation_fraction: float = 0.15,
+    max_train: int = 0,
+    max_validation: int = 0,
+    max_test: int = 0,
+    common_fraction: float = 0.2,
+    common_validation: int = 200,
+    common_test: int = 0,
+) -> UserSplit:
+    """Hold out the common set, partition what is left and divide each user's share.
+
+    The common set is the stock test split. Where there is none, `common_fraction` of the training
+    examples are held out before the partition; where the training examples are recordings, which a
+    random hold-out would tear apart, the common set is the union of the users' own held-out parts.
+
+    Args:
+      source: the examples.
+      spec: the partitioner.
+      n_users: N.
+      rng: the only source of randomness (see `host_rng`).
+      test_fraction: of each user's share.
+      validation_fraction: of each user's share.
+      max_train: most training examples of a user; 0 is no cap. The other caps likewise. A larger
+        cap only adds examples.
+      max_validation: see `max_train`.
+      max_test: see `max_train`.
+      common_fraction: of the training examples, where they have to be held out.
+      common_validation: size of the common validation part; of a union, at most so many.
+      common_test: size of the common test part; 0 takes all that are left.
+
+    Raises:
+      ValueError: the sizes cannot be had, or a user would be left without a training, a
+        validation or a test example; the text names the setting.
+    """
+    n_train = len(source.train_labels)
+    kept, pool = np.arange(n_train), None
+    if len(source.test_labels):
+        pool = rng.permutation(n_train + np.arange(len(source.test_labels)))
+    elif source.train_groups is None:
+        kept, pool = hold_out(n_train, common_fraction, rng)
+    users = None if source.train_users is None else source.train_users[kept]
+    groups = None if source.train_groups is None else source.train_groups[kept]
+    parts = partition(spec, source.train_labels[kept], n_users, rng, users, groups)
+    shares = split_users(
+        source,
+        [kept[part] for part in parts],
+        rng=rng,
+        test_fraction=test_fraction,
+        validation_fraction=validation_fraction,
+        max_train=max_train,
+        max_validation=max_validation,
+        max_test=max_test,
+    )
+    if pool is None:
+        validation_pool = rng.permutation(np.concatenate([share.validation for share in shares]))
+        test_pool = rng.permutation(np.concatenate([share.test for share in shares]))
+        common = validation_pool[:common_validation], test_pool[: common_test or None]
+    else:
+        common = _divide_common(pool, common_validation, common_test)
+    return UserSplit(
+        train=tuple(share.train.astype(np.int32) for share in shares),
+        validation=tuple(share.validation.astype(np.int32) for share in shares),
+        test=tuple(share.test.astype(np.int32) for share in shares),
+        common_validation=common[0].astype(np.int32),
+        common_test=common[1].astype(np.int32),
+        common_is_union=pool is None,
+    )
+
+
+def hold_out(
+    n_examples: int, fraction: float, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Take a random fraction of 0..E-1 away; returns what is kept, ascending, and what is held out.
+
+    Raises:
+      ValueError: the fraction leaves one of the two empty.
+    """
+    held = round(fraction * n_examples)
+    if not 0 < held < n_examples:
+        raise ValueError(
+            f"data.common_fraction: {fraction:g} of {n_examples} examples holds out {held}; at"
+            " least one must be held out and one kept"
+        )
+    order = rng.permutation(n_examples)
+    return np.sort(order[held:]), order[:held]
+
+
+def split_users(
+    source: Source,
+    parts: list[np.ndarray],
+    *,
+    rng: np.random.Generator,
+    test_fraction: float,
+    validation_fraction: float,
+    max_train: int = 0,
+    max_validation: int = 0,
+    max_test: int = 0,
+) -> list[Share]:
+    """Divide every user's share into training, validation and test examples.
+
+    Args:
+      source: the examples that `parts` index; its recordings, if any, stay whole (see
+        `split_recordings`).
+      parts: training indices of each user.
+      rng: the only source of randomness.
+      test_fraction: of each share.
+      validation_fraction: of each share.
+      max_train: most training examples of a user; 0 is no cap. The other caps likewise.
+      max_validation: see `max_train`.
+      max_test: see `max_train`.
+
+    Raises:
+      ValueError: the fractions leave nothing for training, or a user has no example in one of the
+        three parts.
+    """
+    if test_fraction + validation_fraction >= 1:
+        raise ValueError(
+            f"data.test_fraction + data.validation_fraction: {test_fraction:g} +"
+            f" {validation_fraction:g} leave nothing for training; the sum must be below 1"
+        )
+    shares = []
+    for user, part in enumerate(parts):
+        if source.train_groups is None:
+            share = split_examples(
+                part, test_fraction=test_fraction, validation_fraction=validation_fraction, rng=rng
+            )
+        else:
+            share = split_recordings(
+                part,
+                source.train_labels,
+                source.train_groups,
+                overlap=source.group_overlap,
+                test_fraction=test_fraction,
+                validation_fraction=validation_fraction,
+                rng=rng,
+            )
+        for name, indices in share._asdict().items():
+            if not len(indices):
+                raise ValueError(
+                    f"data.partition: user {user} holds {len(part)} examples and has none for"
+                    f" {name}; every user needs at least one for train, validation and test. Take"
+                    " fewer users, or a partition that gives each more examples (min_examples)"
+                )
+        train, validation, test = share
+        shares.append(
+            Share(
+                train[: max_train or None],
+                validation[: max_validation or None],
+                test[: max_test or None],
+            )
+        )
+    return shares
+
+
+def _divide_common(
+    pool: np.ndarray, n_validation: int, n_test: int
+) -> tuple[np.ndarray, np.ndarray]:
+    if n_validation + max(n_test, 1) > len(pool):
+        raise ValueError(
+            f"data.common_validation + data.common_test: {n_validation} + {max(n_test, 1)}"
+            f" examples, but {len(pool)} are held out; take fewer, or a larger"
+            " data.common_fraction where the source has no test split"
+        )
+    end = n_validation + n_test if n_test else len(pool)
+    return pool[:n_validation], pool[n_validation:end]
