@@ -1,0 +1,13 @@
+"""Clients of all study points on one axis, and the randomness that belongs to each."""
+
+from fedjax_kd.clients.population import Population as Population
+from fedjax_kd.clients.population import branch as branch
+from fedjax_kd.clients.population import client_keys as client_keys
+from fedjax_kd.clients.population import keep_first as keep_first
+from fedjax_kd.clients.population import pooled as pooled
+from fedjax_kd.clients.population import population as population
+from fedjax_kd.clients.population import stack_tables as stack_tables
+from fedjax_kd.clients.randomness import Part as Part
+from fedjax_kd.clients.randomness import Purpose as Purpose
+from fedjax_kd.clients.randomness import client_key as client_key
+from fedjax_kd.clients.randomness import draw_key as draw_key

@@ -1,0 +1,110 @@
+"""Every policy's answer to one DT-KD instance.
+
+`q_learning` is the proposed one: the better of its greedy roll-out and of the best decision it met.
+`q_learning_equal_split` learns with the resources shared equally and is run that way too, which sets
+the effect of the convex allocation apart. The fixed policies see each user alone (`solo_utility`).
+"""
+
+from functools import partial
+from typing import NamedTuple
+
+import jax
+
+from fedjax_kd.methods.dt_kd_problem import (
+    DecisionProblem,
+    Delay,
+    Solver,
+    prefix_utility,
+    solo_utility,
+    total_utility,
+)
+from fedjax_kd.policy import (
+    FIXED_POLICIES,
+    LearningTrace,
+    QLearningRates,
+    exhaustive,
+    q_learning,
+)
+
+
+class Decisions(NamedTuple):
+    """Joint actions int32 [N] by policy, and the course of learning.
+
+    Attributes:
+        actions: policy name -> int32 [N].
+        trace: of `q_learning`.
+    """
+
+    actions: dict[str, jax.Array]
+    trace: LearningTrace
+
+
+def learn(
+    problem: DecisionProblem,
+    key: jax.Array,
+    rates: QLearningRates,
+    *,
+    episodes: int,
+    solver: Solver,
+    delay: Delay,
+) -> tuple[jax.Array, LearningTrace]:
+    """Q-learning on one instance.
+
+    Args:
+        problem: one instance of N users.
+        key: typed key.
+        rates: traced.
+        episodes: static.
+        solver: how resources are shared inside each step.
+        delay: objective.
+
+    Returns:
+        The best decision seen, int32 [N], and the trace.
+    """
+    objective = partial(prefix_utility, problem, solver=solver, delay=delay)
+    result = q_learning(key, objective, problem.feasible, rates, episodes=episodes)
+    return result.best_actions, result.trace
+
+
+def decide(
+    problem: DecisionProblem,
+    key: jax.Array,
+    rates: QLearningRates,
+    students_by_cost: jax.Array,
+    *,
+    episodes: int,
+    solver: Solver,
+    delay: Delay,
+) -> Decisions:
+    """All policies but the exhaustive search, on one instance; maps over instances and keys.
+
+    Args:
+        problem: one instance of N users.
+        key: typed key; every policy derives its own.
+        rates: traced.
+        students_by_cost: int32 [M], cheapest first.
+        episodes: static.
+        solver: the study's allocation method.
+        delay: objective.
+
+    Returns:
+        The decisions.
+    """
+    keys = [jax.random.fold_in(key, index) for index in range(3)]
+    best, trace = learn(problem, keys[0], rates, episodes=episodes, solver=solver, delay=delay)
+    equal, _ = learn(problem, keys[1], rates, episodes=episodes, solver="equal", delay=delay)
+    alone = solo_utility(problem)
+    actions = {"q_learning": best, "q_learning_equal_split": equal}
+    for name, policy in FIXED_POLICIES.items():
+        actions[name] = policy(keys[2], alone, problem.feasible, students_by_cost)
+    return Decisions(actions, trace)
+
+
+def search(problem: DecisionProblem, *, limit: int, solver: Solver, delay: Delay) -> jax.Array:
+    """The optimum of one instance by exhaustive search, int32 [N].
+
+    Raises:
+        ValueError: if there are more than `limit` joint decisions.
+    """
+    objective = partial(total_utility, problem, solver=solver, delay=delay)
+    return exhaustive(objective, problem.feasible, limit=limit).actions

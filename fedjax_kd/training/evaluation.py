@@ -1,0 +1,118 @@
+"""Accuracy and logits of one model on rows of the example table."""
+
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+
+from fedjax_kd.data import ExampleTable, IndexTable, gather
+from fedjax_kd.models import Model
+from fedjax_kd.training.client_loop import Execution, run_clients
+from fedjax_kd.training.local_update import Variables
+
+
+def accuracy(
+    model: Model,
+    variables: Variables,
+    table: ExampleTable,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    batch_size: int = 256,
+) -> jax.Array:
+    """Share of correct predictions of ONE model over its rows.
+
+    Args:
+        model: the architecture.
+        variables: one model's variables.
+        table: the example table.
+        rows: int32 [n_max], indices into the table.
+        count: int32 scalar, valid entries of `rows`; the work follows it.
+        batch_size: examples per forward pass, static.
+
+    Returns:
+        float32 scalar in [0, 1]; 0 if there is nothing to score.
+    """
+    capacity = rows.shape[0]
+    batch_size = min(batch_size, capacity)
+    padded = jnp.pad(rows, (0, -capacity % batch_size))
+
+    def step(index, correct):
+        start = index * batch_size
+        inputs, labels = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
+        logits, _ = model.apply(variables, inputs, train=False)
+        hits = jnp.argmax(logits, axis=-1) == labels
+        valid = start + jnp.arange(batch_size) < count
+        return correct + jnp.sum(hits & valid, dtype=jnp.int32)
+
+    steps = (count + batch_size - 1) // batch_size
+    correct = jax.lax.fori_loop(0, steps, step, jnp.int32(0))
+    return correct.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32)
+
+
+def logits_of_rows(
+    model: Model,
+    variables: Variables,
+    table: ExampleTable,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    batch_size: int = 256,
+) -> jax.Array:
+    """Logits of ONE model for its rows, in evaluation mode.
+
+    Returns:
+        float32 [n_max, C]; zeros past `count`.
+    """
+    capacity = rows.shape[0]
+    batch_size = min(batch_size, capacity)
+    padded = jnp.pad(rows, (0, -capacity % batch_size))
+
+    def step(index, out):
+        start = index * batch_size
+        inputs, _ = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
+        logits, _ = model.apply(variables, inputs, train=False)
+        return jax.lax.dynamic_update_slice(out, logits, (start, 0))
+
+    steps = (count + batch_size - 1) // batch_size
+    blank = jnp.zeros((padded.shape[0], model.n_classes), jnp.float32)
+    out = jax.lax.fori_loop(0, steps, step, blank)[:capacity]
+    return jnp.where((jnp.arange(capacity) < count)[:, None], out, 0.0)
+
+
+@partial(jax.jit, static_argnames=("model", "execution"))
+def accuracy_of_clients(
+    model: Model,
+    stack: Variables,
+    stack_row: jax.Array,
+    table: ExampleTable,
+    rows: IndexTable,
+    rows_row: jax.Array,
+    active: jax.Array,
+    execution: Execution,
+) -> jax.Array:
+    """Accuracy of each client's predictor on the rows it is scored on.
+
+    Args:
+        model: the architecture of the stack.
+        stack: variables [V, ...].
+        stack_row: int32 [K], which model of the stack client k predicts with.
+        table: the example table.
+        rows: index table [R, n_max].
+        rows_row: int32 [K], which row of `rows` client k is scored on.
+        active: bool [K].
+        execution: how the client axis is run.
+
+    Returns:
+        float32 [K]; 0 for inactive clients.
+    """
+
+    def one_client(state, which, shared):
+        stack, table, rows = shared
+        variables = jax.tree.map(lambda leaf: leaf[which[0]], stack)
+        score = accuracy(model, variables, table, rows.indices[which[1]], rows.counts[which[1]])
+        return state, score
+
+    inputs = (stack_row, rows_row)
+    _, scores = run_clients(one_client, (), inputs, (stack, table, rows), active, execution)
+    return scores
