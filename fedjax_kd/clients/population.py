@@ -6,6 +6,7 @@ axis is executed: client k belongs to the server of point `point[k]` and is user
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import jax
 import jax.numpy as jnp
@@ -90,7 +91,9 @@ def population(seeds: Sequence[int], splits: Sequence[UserSplit]) -> Population:
 
 def branch(people: Population, part: Part) -> Population:
     """The same population with its randomness set apart for one part of the study."""
-    return people.replace(roots=jax.vmap(lambda root: jax.random.fold_in(root, part))(people.roots))
+    return replace(
+        people, roots=jax.vmap(lambda root: jax.random.fold_in(root, part))(people.roots)
+    )
 
 
 def client_keys(

@@ -1,8 +1,9 @@
 """Every random draw of a study, named: root key -> round -> purpose -> client.
 
-A draw depends on the study's seed, the round, what the draw is for and who it is for, and on nothing
-else: not on the position of a client in a stack, on how clients are grouped, or on the number of
-devices. So there is no sampler state to save, and a resumed run draws what the first one would have.
+A draw depends on the study's seed, the round, what the draw is for and who it is for, and on
+nothing else: not on the position of a client in a stack, on how clients are grouped, or on the
+number of devices. So there is no sampler state to save, and a resumed run draws what the first one
+would have.
 """
 
 from enum import IntEnum

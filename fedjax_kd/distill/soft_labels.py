@@ -70,7 +70,7 @@ def distillation_loss(
         temperature * temperature * kl_with_temperature(teacher_logits, student_logits, temperature)
     )
     share = weight * has_soft_label
-    return (1.0 - share) * hard + share * soft
+    return jnp.asarray((1.0 - share) * hard + share * soft)
 
 
 def masked_mean(values: jax.Array, mask: jax.Array) -> jax.Array:

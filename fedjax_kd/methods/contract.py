@@ -1,8 +1,9 @@
 """The contract of a method whose clients work in rounds: three pure functions and what they report.
 
 A method says what happened, never what it cost: `system/` prices the reported work and bits for any
-device profile, so one run can be priced again without training again. Randomness is not an argument:
-every draw comes from `federation.people.roots` by name (see `fedjax_kd.clients.randomness`).
+device profile, so one run can be priced again without training again. Randomness is not an
+argument: every draw comes from `federation.people.roots` by name (see
+`fedjax_kd.clients.randomness`).
 """
 
 from collections.abc import Callable

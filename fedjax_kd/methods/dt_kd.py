@@ -1,17 +1,17 @@
 """DT-KD: a teacher at the server's digital twin, students that the users choose for themselves.
 
-Wang et al. 2023, "Digital Twin-Assisted Knowledge Distillation Framework for Heterogeneous Federated
-Learning", arXiv:2303.06155. The paper's text gives the structure: one big teacher trained where the
-digital twins live, a student architecture and a training place per user, distillation on the user's
-private examples, Q-learning for the discrete choice and convex optimisation for the resources. Every
-equation, constant and default here is our reconstruction.
+Wang et al. 2023, "Digital Twin-Assisted Knowledge Distillation Framework for Heterogeneous
+Federated Learning", arXiv:2303.06155. The paper's text gives the structure: one big teacher trained
+where the digital twins live, a student architecture and a training place per user, distillation on
+the user's private examples, Q-learning for the discrete choice and convex optimisation for the
+resources. Every equation, constant and default here is our reconstruction.
 
-    1. train the teacher on what the digital twins hold; freeze it                 `methods/fedavg.py`
-    2. label the users' examples softly; distil every student for every user and
-       score it: the accuracy table A[n, m]                                       this file
-    3. Q-learning picks (m_n, a_n), the convex allocation inside each step shares
-       bandwidth and server compute                                  `dt_kd_problem.py`, `dt_kd_decide.py`
-    4. train the chosen students anew, report their accuracy and price them        this file, `system/`
+    1. train the teacher on what the digital twins hold; freeze it            fedavg.py
+    2. label the users' examples softly; distil every student for every
+       user and score it: the accuracy table A[n, m]                          this file
+    3. Q-learning picks (m_n, a_n); inside each step a convex allocation
+       shares bandwidth and server compute                                    dt_kd_decide.py
+    4. train the chosen students anew, report and price them                  this file, system/
 
 This file is the learning part (2 and 4). The student of user n with architecture m minimises
 
@@ -24,8 +24,8 @@ does not hold (settings `twin`).
 Deviation: the reconstruction's accuracy table ignores the place altogether; that is
 `twin.unsynchronised_labels: free`, and both agree when everything is synchronised.
 
-Expected on the embedded digits (5 users, Dirichlet 0.5): distilled students beat undistilled ones of
-the same architecture on the common test set.
+Expected on the embedded digits (5 users, Dirichlet 0.5): distilled students beat undistilled ones
+of the same architecture on the common test set.
 """
 
 from functools import partial

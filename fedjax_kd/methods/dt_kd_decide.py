@@ -1,8 +1,9 @@
 """Every policy's answer to one DT-KD instance.
 
 `q_learning` is the proposed one: the better of its greedy roll-out and of the best decision it met.
-`q_learning_equal_split` learns with the resources shared equally and is run that way too, which sets
-the effect of the convex allocation apart. The fixed policies see each user alone (`solo_utility`).
+`q_learning_equal_split` learns with the resources shared equally and is run that way too, which
+sets the effect of the convex allocation apart. The fixed policies see each user alone
+(`solo_utility`).
 """
 
 from functools import partial
@@ -12,8 +13,7 @@ import jax
 
 from fedjax_kd.methods.dt_kd_problem import (
     DecisionProblem,
-    Delay,
-    Solver,
+    Sharing,
     prefix_utility,
     solo_utility,
     total_utility,
@@ -45,8 +45,7 @@ def learn(
     rates: QLearningRates,
     *,
     episodes: int,
-    solver: Solver,
-    delay: Delay,
+    sharing: Sharing,
 ) -> tuple[jax.Array, LearningTrace]:
     """Q-learning on one instance.
 
@@ -55,13 +54,12 @@ def learn(
         key: typed key.
         rates: traced.
         episodes: static.
-        solver: how resources are shared inside each step.
-        delay: objective.
+        sharing: how resources are shared inside each step.
 
     Returns:
         The best decision seen, int32 [N], and the trace.
     """
-    objective = partial(prefix_utility, problem, solver=solver, delay=delay)
+    objective = partial(prefix_utility, problem, sharing=sharing)
     result = q_learning(key, objective, problem.feasible, rates, episodes=episodes)
     return result.best_actions, result.trace
 
@@ -73,8 +71,7 @@ def decide(
     students_by_cost: jax.Array,
     *,
     episodes: int,
-    solver: Solver,
-    delay: Delay,
+    sharing: Sharing,
 ) -> Decisions:
     """All policies but the exhaustive search, on one instance; maps over instances and keys.
 
@@ -84,15 +81,16 @@ def decide(
         rates: traced.
         students_by_cost: int32 [M], cheapest first.
         episodes: static.
-        solver: the study's allocation method.
-        delay: objective.
+        sharing: how resources are shared.
 
     Returns:
         The decisions.
     """
     keys = [jax.random.fold_in(key, index) for index in range(3)]
-    best, trace = learn(problem, keys[0], rates, episodes=episodes, solver=solver, delay=delay)
-    equal, _ = learn(problem, keys[1], rates, episodes=episodes, solver="equal", delay=delay)
+    best, trace = learn(problem, keys[0], rates, episodes=episodes, sharing=sharing)
+    equal, _ = learn(
+        problem, keys[1], rates, episodes=episodes, sharing=sharing._replace(solver="equal")
+    )
     alone = solo_utility(problem)
     actions = {"q_learning": best, "q_learning_equal_split": equal}
     for name, policy in FIXED_POLICIES.items():
@@ -100,11 +98,11 @@ def decide(
     return Decisions(actions, trace)
 
 
-def search(problem: DecisionProblem, *, limit: int, solver: Solver, delay: Delay) -> jax.Array:
+def search(problem: DecisionProblem, *, limit: int, sharing: Sharing) -> jax.Array:
     """The optimum of one instance by exhaustive search, int32 [N].
 
     Raises:
         ValueError: if there are more than `limit` joint decisions.
     """
-    objective = partial(total_utility, problem, solver=solver, delay=delay)
+    objective = partial(total_utility, problem, sharing=sharing)
     return exhaustive(objective, problem.feasible, limit=limit).actions

@@ -2,26 +2,39 @@
 
     max over decisions   U = (1/N) sum_n A[n, action_n]  -  lambda * T / T_ref
 
-with T the total delay (or the makespan) under the best allocation of server compute and bandwidth for
-that decision, and T_ref its mean over random decisions, a constant of the instance.
+with T the total delay (or the makespan) under the best allocation of server compute and bandwidth
+for that decision, and T_ref its mean over random decisions, a constant of the instance.
 
-Reference: Wang et al. 2023, arXiv:2303.06155 for the structure: a mixed-integer problem whose discrete
-part is learnt and whose resources are then allocated by convex optimisation. The form of U is our
-reconstruction.
+Reference: Wang et al. 2023, arXiv:2303.06155 for the structure: a mixed-integer problem whose
+discrete part is learnt and whose resources are then allocated by convex optimisation. The form of U
+is our reconstruction.
 """
 
+from dataclasses import replace
 from functools import partial
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import struct
 
 from fedjax_kd.allocation import AllocationSolution, problem_for, solve
-from fedjax_kd.system import Fleet, Workload
+from fedjax_kd.system import Fleet, Shares, Workload, price
 
 Delay = Literal["sum", "makespan"]
 Solver = Literal["projected_gradient", "closed_form", "equal"]
+
+
+class Sharing(NamedTuple):
+    """How resources are shared, given a decision; static.
+
+    Attributes:
+        solver: method of `fedjax_kd.allocation.solve`.
+        delay: what the allocation minimises and the utility charges.
+    """
+
+    solver: Solver = "projected_gradient"
+    delay: Delay = "sum"
 
 
 @struct.dataclass
@@ -60,9 +73,7 @@ def allocate(
     problem: DecisionProblem,
     actions: jax.Array,
     decided: jax.Array,
-    *,
-    solver: Solver,
-    delay: Delay,
+    sharing: Sharing,
 ) -> AllocationSolution:
     """Shares the resources among the users that are decided; the others have no load.
 
@@ -70,50 +81,43 @@ def allocate(
         problem: one instance.
         actions: int32 [N].
         decided: bool [N].
-        solver: method of `fedjax_kd.allocation.solve`.
-        delay: objective of the allocation.
+        sharing: how.
 
     Returns:
         The solution over N users.
     """
     instance = problem_for(chosen(problem.workload, actions), problem.fleet, decided)
-    return solve(instance, method=solver, objective=delay)
+    return solve(instance, method=sharing.solver, objective=sharing.delay)
 
 
 def utility(problem: DecisionProblem, accuracy: jax.Array, delay_s: jax.Array) -> jax.Array:
     """U of users that reach `accuracy` [N] (0 for the undecided) in `delay_s` (scalar)."""
-    price = problem.delay_weight * delay_s / problem.reference_delay_s
-    return jnp.mean(accuracy) - price
+    return jnp.mean(accuracy) - problem.delay_weight * delay_s / problem.reference_delay_s
 
 
-def prefix_utility(
-    problem: DecisionProblem, actions: jax.Array, *, solver: Solver, delay: Delay
-) -> jax.Array:
+def prefix_utility(problem: DecisionProblem, actions: jax.Array, sharing: Sharing) -> jax.Array:
     """U after the first n users are decided, n = 0..N: one batch of N allocation problems.
 
     Args:
         problem: one instance.
         actions: int32 [N].
-        solver: as in `allocate`.
-        delay: as in `allocate`.
+        sharing: how resources are shared.
 
     Returns:
         float32 [N + 1]; the first entry is 0.
     """
     n_users = problem.n_users
     decided = jnp.tril(jnp.ones((n_users, n_users), bool))
-    solutions = jax.vmap(partial(allocate, problem, actions, solver=solver, delay=delay))(decided)
+    solutions = jax.vmap(lambda some: allocate(problem, actions, some, sharing))(decided)
     gains = jnp.cumsum(chosen(problem.accuracy, actions)) / n_users
-    price = problem.delay_weight / problem.reference_delay_s
-    return jnp.concatenate([jnp.zeros(1), gains - price * solutions.total_s])
+    weight = problem.delay_weight / problem.reference_delay_s
+    return jnp.concatenate([jnp.zeros(1), gains - weight * solutions.total_s])
 
 
-def total_utility(
-    problem: DecisionProblem, actions: jax.Array, *, solver: Solver, delay: Delay
-) -> jax.Array:
+def total_utility(problem: DecisionProblem, actions: jax.Array, sharing: Sharing) -> jax.Array:
     """U of a complete decision int32 [N], as the instance expects it."""
     everybody = jnp.ones(problem.n_users, bool)
-    solution = allocate(problem, actions, everybody, solver=solver, delay=delay)
+    solution = allocate(problem, actions, everybody, sharing)
     return utility(problem, chosen(problem.accuracy, actions), solution.total_s)
 
 
@@ -123,32 +127,22 @@ def solo_utility(problem: DecisionProblem) -> jax.Array:
     The view of a user who knows nothing of the others: 1/N of the server and of both bands is its
     own, whatever the others do.
     """
-    n_users, n_actions = problem.accuracy.shape
-
-    def one_action(action):
-        actions = jnp.full(n_users, action, jnp.int32)
-        share = 1.0 / n_users
-        instance = problem_for(chosen(problem.workload, actions), problem.fleet)
-
-        def alone(user):
-            mine = jnp.arange(n_users) == user
-            single = problem_for(chosen(problem.workload, actions), problem.fleet, mine)
-            single = single._replace(
-                server_flops_per_s=instance.server_flops_per_s * share,
-                uplink_hz=instance.uplink_hz * share,
-                downlink_hz=instance.downlink_hz * share,
-            )
-            return solve(single, method="equal", objective="sum").delay_s[user]
-
-        return jax.vmap(alone)(jnp.arange(n_users))
-
-    delay_s = jax.vmap(one_action, out_axes=1)(jnp.arange(n_actions, dtype=jnp.int32))
-    price = problem.delay_weight / problem.reference_delay_s
-    return problem.accuracy / n_users - price * delay_s
+    n_users = problem.n_users
+    fleet = problem.fleet
+    shares = Shares(
+        *(
+            jnp.broadcast_to(budget / n_users, (n_users,))
+            for budget in (fleet.server_flops_per_s, fleet.uplink_hz, fleet.downlink_hz)
+        )
+    )
+    by_cause = jax.vmap(lambda work: price(work, fleet, shares).delay_s, in_axes=1, out_axes=1)
+    delay_s = jnp.sum(by_cause(problem.workload), axis=-1)
+    weight = problem.delay_weight / problem.reference_delay_s
+    return problem.accuracy / n_users - weight * delay_s
 
 
 def with_reference_delay(
-    problem: DecisionProblem, key: jax.Array, *, draws: int, solver: Solver, delay: Delay
+    problem: DecisionProblem, key: jax.Array, *, draws: int, sharing: Sharing
 ) -> DecisionProblem:
     """Sets T_ref: the mean delay of `draws` random feasible decisions, drawn once per instance.
 
@@ -156,8 +150,7 @@ def with_reference_delay(
         problem: one instance.
         key: typed key.
         draws: static.
-        solver: as in `allocate`.
-        delay: as in `allocate`.
+        sharing: how resources are shared.
 
     Returns:
         The instance with its `reference_delay_s`.
@@ -167,7 +160,7 @@ def with_reference_delay(
 
     def one_draw(key):
         actions = jax.random.categorical(key, options, axis=-1).astype(jnp.int32)
-        return allocate(problem, actions, everybody, solver=solver, delay=delay).total_s
+        return allocate(problem, actions, everybody, sharing).total_s
 
     keys = jax.vmap(partial(jax.random.fold_in, key))(jnp.arange(draws))
-    return problem.replace(reference_delay_s=jnp.mean(jax.vmap(one_draw)(keys)))
+    return replace(problem, reference_delay_s=jnp.mean(jax.vmap(one_draw)(keys)))

@@ -1,15 +1,15 @@
 """FedAvg: every client trains the server's model on its own examples, the server averages.
 
 McMahan et al. 2017, "Communication-Efficient Learning of Deep Networks from Decentralized Data",
-arXiv:1602.05629, Algorithm 1. In DT-KD it trains the teacher over the users' digital twins, and it is
-one of the baselines. With a single client per server it is training on pooled data.
+arXiv:1602.05629, Algorithm 1. In DT-KD it trains the teacher over the users' digital twins, and it
+is one of the baselines. With a single client per server it is training on pooled data.
 
 State: the server's model, one per study point.
 Round: theta_k <- local SGD from theta;  theta <- sum_k n_k theta_k / sum_k n_k over participants.
 Running statistics of batch normalisation are averaged like parameters.
 
-Expected on the embedded digits (5 users, Dirichlet 0.5): above 90 % on the common test set within 20
-rounds of one epoch.
+Expected on the embedded digits (5 users, Dirichlet 0.5): above 90 % on the common test set within
+20 rounds of one epoch.
 """
 
 import jax

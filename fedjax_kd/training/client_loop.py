@@ -4,9 +4,9 @@ Callers write what ONE client does. Two forms run it for all of them:
 
 * `sequential`: a loop inside the compiled program over the clients that take part, each client's
   part of the stacked state read, worked on and written back in place. On a CPU one client's weights
-  then stay in cache over all its local steps, convolutions keep their fast form (vmap would turn them
-  into grouped ones), memory does not grow with the number of clients, and clients that do not take
-  part cost nothing.
+  then stay in cache over all its local steps, convolutions keep their fast form (vmap would turn
+  them into grouped ones), memory does not grow with the number of clients, and clients that do not
+  take part cost nothing.
 * `vmap`: all clients at once, the form for accelerators.
 
 Either form is divided over the devices of a mesh with `shard_map`, each device taking a contiguous
@@ -35,7 +35,7 @@ class Execution(NamedTuple):
     """
 
     form: Literal["sequential", "vmap"]
-    devices: tuple[jax.Device, ...]
+    devices: tuple[Any, ...]
 
     @property
     def n_devices(self) -> int:
@@ -69,14 +69,14 @@ def everywhere(tree: Tree, execution: Execution) -> Tree:
 def settled(tree: Tree, execution: Execution, *, stacked: bool) -> Tree:
     """Fixes where a traced tree lives, so that a program's result can be its next input.
 
-    Without it the first call of a loop sees its state where it was made and the second sees it where
-    the first left it, and each place compiles a program of its own.
+    Without it the first call of a loop sees its state where it was made and the second sees it
+    where the first left it, and each place compiles a program of its own.
 
     Args:
         tree: traced arrays.
         execution: how clients are run.
-        stacked: whether the arrays have a leading client axis; it is cut into one block per device if
-            that is possible without padding.
+        stacked: whether the arrays have a leading client axis; it is cut into one block per device
+            if that is possible without padding.
 
     Returns:
         The same values.
@@ -102,7 +102,8 @@ def run_clients(
 
     Args:
         one_client: a pure function of one client; its state keeps its shapes and dtypes.
-        state: pytree of arrays [K, ...]; rows of inactive clients come back bit for bit as they went in.
+        state: pytree of arrays [K, ...]; rows of inactive clients come back bit for bit as they
+            went in.
         inputs: pytree of arrays [K, ...].
         shared: pytree that every client sees whole.
         active: bool [K].
@@ -141,7 +142,8 @@ def sum_over_clients(
     """Adds up what the active clients send to their servers, without storing it per client.
 
     Args:
-        one_client: `(inputs_k, shared) -> (message, outputs_k)`; the message is a pytree to be summed.
+        one_client: `(inputs_k, shared) -> (message, outputs_k)`; the message is a pytree to be
+            summed.
         inputs: pytree of arrays [K, ...].
         shared: pytree that every client sees whole.
         server: int32 [K], which server each client sends to.

@@ -80,8 +80,8 @@ def local_update(
 ) -> tuple[Variables, jax.Array]:
     """Trains one client's model on its own rows, from a fresh optimiser state.
 
-    Every epoch visits each of the client's examples once in a new random order. The last batch of an
-    epoch may be short: it is masked, not dropped, and its mean is over the examples it has. The
+    Every epoch visits each of the client's examples once in a new random order. The last batch of
+    an epoch may be short: it is masked, not dropped, and its mean is over the examples it has. The
     number of steps follows `count`, so a small client costs little even beside a large one.
 
     Args:

@@ -10,7 +10,7 @@ import pytest
 from fedjax_kd.clients import population
 from fedjax_kd.data import Source, UserSplit, example_table
 from fedjax_kd.methods.contract import Federation
-from fedjax_kd.methods.dt_kd_problem import DecisionProblem, with_reference_delay
+from fedjax_kd.methods.dt_kd_problem import DecisionProblem, Sharing, with_reference_delay
 from fedjax_kd.models import build_model
 from fedjax_kd.system import load_profile, sample_fleet, workload
 from fedjax_kd.training import Execution
@@ -107,9 +107,7 @@ def random_problem(
         delay_weight=jnp.float32(delay_weight),
         reference_delay_s=jnp.float32(1),
     )
-    return with_reference_delay(
-        problem, jax.random.fold_in(key, 9), draws=64, solver="projected_gradient", delay="sum"
-    )
+    return with_reference_delay(problem, jax.random.fold_in(key, 9), draws=64, sharing=Sharing())
 
 
 @pytest.fixture(scope="session")

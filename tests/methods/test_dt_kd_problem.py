@@ -1,5 +1,6 @@
 """Laws of the joint problem, with the real allocation behind it."""
 
+from dataclasses import replace
 from functools import partial
 
 import jax
@@ -9,6 +10,7 @@ import pytest
 
 from fedjax_kd.methods.dt_kd_decide import decide, learn, search
 from fedjax_kd.methods.dt_kd_problem import (
+    Sharing,
     allocate,
     chosen,
     prefix_utility,
@@ -18,7 +20,7 @@ from fedjax_kd.methods.dt_kd_problem import (
 from fedjax_kd.policy import QLearningRates
 from fedjax_kd.system import price
 
-SOLVED = {"solver": "projected_gradient", "delay": "sum"}
+SOLVED = Sharing()
 
 
 @pytest.fixture(scope="module")
@@ -57,41 +59,41 @@ def delay_by_numpy(problem, actions, solution):
 @pytest.mark.parametrize("seed", range(3))
 def test_utility_equals_a_numpy_computation(problem, seed):
     actions = random_actions(seed)
-    solution = allocate(problem, actions, jnp.ones(5, bool), **SOLVED)
+    solution = allocate(problem, actions, jnp.ones(5, bool), SOLVED)
     delay_s = delay_by_numpy(problem, actions, solution)
     accuracy = np.asarray(problem.accuracy)[np.arange(5), np.asarray(actions)].mean()
     want = accuracy - float(problem.delay_weight) * delay_s / float(problem.reference_delay_s)
-    np.testing.assert_allclose(total_utility(problem, actions, **SOLVED), want, rtol=2e-5)
+    np.testing.assert_allclose(total_utility(problem, actions, SOLVED), want, rtol=2e-5)
 
 
 @pytest.mark.parametrize("delay", ["sum", "makespan"])
 def test_prefixes_end_at_the_whole_decision(problem, delay):
     for seed in range(4):
         actions = random_actions(seed)
-        objective = {"solver": "projected_gradient", "delay": delay}
-        prefixes = prefix_utility(problem, actions, **objective)
+        objective = Sharing(delay=delay)
+        prefixes = prefix_utility(problem, actions, objective)
         assert float(prefixes[0]) == 0.0
-        whole = total_utility(problem, actions, **objective)
+        whole = total_utility(problem, actions, objective)
         np.testing.assert_allclose(prefixes[-1], whole, rtol=1e-4, atol=1e-5)
 
 
 def test_the_ledger_adds_up_to_the_delay_of_the_objective(problem):
     actions = random_actions(7)
-    solution = allocate(problem, actions, jnp.ones(5, bool), **SOLVED)
+    solution = allocate(problem, actions, jnp.ones(5, bool), SOLVED)
     ledger = price(chosen(problem.workload, actions), problem.fleet, solution)
     np.testing.assert_allclose(ledger.delay_s.sum(), solution.total_s, rtol=1e-5)
 
 
 def test_the_allocation_beats_an_equal_split_and_random_shares(problem):
-    equal = {"solver": "equal", "delay": "sum"}
+    equal = Sharing(solver="equal")
     for seed in range(5):
         actions = random_actions(seed)
-        best = float(total_utility(problem, actions, **SOLVED))
-        assert best >= float(total_utility(problem, actions, **equal)) - 1e-6
+        best = float(total_utility(problem, actions, SOLVED))
+        assert best >= float(total_utility(problem, actions, equal)) - 1e-6
         for draw in range(10):
             keys = [jax.random.fold_in(jax.random.key(draw), index) for index in range(3)]
             shares = [jax.random.dirichlet(key, jnp.ones(5)) for key in keys]
-            random = allocate(problem, actions, jnp.ones(5, bool), **equal)._replace(
+            random = allocate(problem, actions, jnp.ones(5, bool), equal)._replace(
                 server_flops_per_s=shares[0] * problem.fleet.server_flops_per_s,
                 uplink_hz=shares[1] * problem.fleet.uplink_hz,
                 downlink_hz=shares[2] * problem.fleet.downlink_hz,
@@ -102,16 +104,16 @@ def test_the_allocation_beats_an_equal_split_and_random_shares(problem):
 
 
 def test_without_a_price_on_delay_everybody_takes_its_most_accurate_student(problem):
-    free = problem.replace(delay_weight=jnp.float32(0))
-    best = search(free, limit=10_000, **SOLVED)
+    free = replace(problem, delay_weight=jnp.float32(0))
+    best = search(free, limit=10_000, sharing=SOLVED)
     reached = chosen(problem.accuracy, best)
     np.testing.assert_allclose(reached, problem.accuracy.max(axis=1), rtol=1e-6)
 
 
 def test_when_only_delay_counts_the_fastest_decision_wins(problem):
-    dear = problem.replace(delay_weight=jnp.float32(1e6))
-    best = search(dear, limit=10_000, **SOLVED)
-    delays = jax.jit(jax.vmap(lambda a: allocate(problem, a, jnp.ones(5, bool), **SOLVED).total_s))
+    dear = replace(problem, delay_weight=jnp.float32(1e6))
+    best = search(dear, limit=10_000, sharing=SOLVED)
+    delays = jax.jit(jax.vmap(lambda a: allocate(problem, a, jnp.ones(5, bool), SOLVED).total_s))
     everything = jnp.asarray(np.indices((6,) * 5).reshape(5, -1).T, jnp.int32)
     fastest = float(delays(everything).min())
     np.testing.assert_allclose(delays(best[None])[0], fastest, rtol=1e-5)
@@ -142,7 +144,7 @@ def test_decisions_map_over_seeds_and_name_every_policy(make_problem):
         rates=QLearningRates(),
         students_by_cost=jnp.arange(3, dtype=jnp.int32),
         episodes=300,
-        **SOLVED,
+        sharing=SOLVED,
     )
     batched = jax.jit(jax.vmap(run))(stacked, keys)
     assert set(batched.actions) == {
@@ -169,12 +171,12 @@ def test_q_learning_is_within_one_per_cent_of_the_optimum(make_problem):
     problems = [make_problem(jax.random.key(100 + index)) for index in range(n_instances)]
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *problems)
     optimum = jax.lax.map(
-        lambda p: total_utility(p, search(p, limit=10_000, **SOLVED), **SOLVED), stacked
+        lambda p: total_utility(p, search(p, limit=10_000, sharing=SOLVED), SOLVED), stacked
     )
 
     def run(problem, key):
-        best, trace = learn(problem, key, QLearningRates(), episodes=20_000, **SOLVED)
-        return total_utility(problem, best, **SOLVED), trace.greedy_utility[-1]
+        best, trace = learn(problem, key, QLearningRates(), episodes=20_000, sharing=SOLVED)
+        return total_utility(problem, best, SOLVED), trace.greedy_utility[-1]
 
     keys = jnp.stack([jax.random.key(seed) for seed in range(n_seeds)])
     over_seeds = jax.vmap(run, in_axes=(None, 0))

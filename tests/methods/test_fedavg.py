@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -86,13 +88,14 @@ def test_the_order_of_clients_does_not_matter(model, federation, solo):
     method = fedavg(model, epochs=1, batch_size=4, execution=solo)
     people = federation.people
     order = jnp.asarray([4, 2, 0, 3, 1, 9, 8, 5, 6, 7])
-    shuffled = people.replace(
+    shuffled = replace(
+        people,
         point=people.point[order],
         user=people.user[order],
         train=jax.tree.map(lambda leaf: leaf[order], people.train),
     )
     _, state, _ = one_round(method, federation, np.ones(10, bool))
-    _, other, _ = one_round(method, federation.replace(people=shuffled), np.ones(10, bool))
+    _, other, _ = one_round(method, replace(federation, people=shuffled), np.ones(10, bool))
     chex.assert_trees_all_close(state.variables, other.variables, rtol=1e-5, atol=1e-6)
 
 

@@ -1,0 +1,46 @@
+"""The five CNNs of pFedAFM (Yi et al. 2024, arXiv:2404.17847), which differ in two layer sizes."""
+
+from __future__ import annotations
+
+import jax
+from flax import linen as nn
+
+from fedjax_kd.models.layers import Conv, Dense, scaled
+
+# Filters of the second convolution and units of the first dense layer.
+CNN_SIZES: dict[str, tuple[int, int]] = {
+    "cnn1": (32, 2000),
+    "cnn2": (16, 2000),
+    "cnn3": (32, 1000),
+    "cnn4": (32, 800),
+    "cnn5": (32, 500),
+}
+FEATURES = 500  # the same for all five, so that they can share a header or be mixed
+SMALLEST_VALID = 16  # two unpadded 5x5 convolutions with pooling leave one pixel of this
+SMALLEST = 4
+
+
+class CnnExtractor(nn.Module):
+    """Two 5x5 convolutions with ReLU and 2x2 max pooling, then two dense layers with ReLU.
+
+    `width` scales both convolutions and the first dense layer; there are always 500 features.
+
+    Deviation: the source's convolutions are unpadded, which takes images of at least 16x16. On
+    smaller ones (such as 8x8 digits) both convolutions are padded to keep the size.
+    """
+
+    filters: int
+    units: int
+    width: float = 1.0
+
+    @nn.compact
+    def __call__(self, x: jax.Array, train: bool, mask: jax.Array | None) -> jax.Array:
+        """Images [B, H, W, channels] to features [B, 500]."""
+        del train, mask
+        padding = "VALID" if min(x.shape[1:3]) >= SMALLEST_VALID else "SAME"
+        for filters in (16, self.filters):
+            filters = scaled(filters, self.width)
+            x = nn.relu(Conv(filters, (5, 5), padding=padding, pool=(2, 2))(x))
+        x = x.reshape(x.shape[0], -1)
+        x = nn.relu(Dense(scaled(self.units, self.width))(x))
+        return nn.relu(Dense(FEATURES)(x))

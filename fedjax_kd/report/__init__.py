@@ -1,0 +1,18 @@
+"""Makes one offline HTML report from a study's result tables; knows no numeric code."""
+
+from fedjax_kd.report.errors import ReportError
+from fedjax_kd.report.page import render_report, save_pictures
+from fedjax_kd.report.policy_table import (
+    policy_table_csv,
+    policy_table_latex,
+    policy_table_markdown,
+)
+
+__all__ = [
+    "ReportError",
+    "policy_table_csv",
+    "policy_table_latex",
+    "policy_table_markdown",
+    "render_report",
+    "save_pictures",
+]

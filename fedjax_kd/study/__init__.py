@@ -1,0 +1,1 @@
+"""Studies: settings, their loading and checking, the run, and the folder of results."""

@@ -1,0 +1,282 @@
+"""The training stages of a DT-KD study, each a loop on the host around compiled chunks.
+
+The host loop exists to show progress and to stay interruptible; one compiled program per
+architecture serves every chunk, every kind of soft label and both stages.
+"""
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_kd.clients import Part, branch, keep_first, pooled, stack_tables
+from fedjax_kd.methods.contract import Federation, Method, Predictor, Round
+from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students, own_student
+from fedjax_kd.methods.fedavg import fedavg
+from fedjax_kd.models import Model
+from fedjax_kd.study.progress import Stage
+from fedjax_kd.study.settings import DtKdStudy, Training
+from fedjax_kd.training import Execution, Rates, accuracy_of_clients, rates
+
+PROFILE_STAGE, DEPLOYMENT_STAGE = 0, 1
+CLIENTS_PER_CHUNK = 8  # per device; a chunk of small networks takes seconds
+
+
+class SoftLabels(NamedTuple):
+    """Which of the clients' examples the teacher labels.
+
+    Attributes:
+        name: `none`, `synchronised` or `all`.
+        counts: int32 [K], the first rows of each client that have a soft label.
+    """
+
+    name: str
+    counts: jax.Array
+
+
+class Scores(NamedTuple):
+    """Accuracies [S, N] of one architecture; NaN where a student was not trained or scored."""
+
+    accuracy_validation: np.ndarray
+    accuracy_common_validation: np.ndarray
+    accuracy_personal: np.ndarray
+    accuracy_common: np.ndarray
+
+
+def training_rates(training: Training) -> Rates:
+    """The traced part of a `Training` setting."""
+    return rates(
+        training.learning_rate, training.momentum, training.weight_decay, training.gradient_clip
+    )
+
+
+def run_rounds(
+    method: Method,
+    model: Model,
+    federation: Federation,
+    hparams: Rates,
+    rounds: int,
+    everybody: Federation,
+    execution: Execution,
+    progress: Stage,
+) -> tuple[Predictor, np.ndarray, np.ndarray]:
+    """Runs a method with everybody taking part, scoring the common test set after each round.
+
+    Args:
+        method: FedAvg, over twins or users.
+        model: its architecture.
+        federation: who trains.
+        hparams: traced rates.
+        rounds: R.
+        everybody: the users who predict with the result.
+        execution: how clients are run.
+        progress: told after each round.
+
+    Returns:
+        The final predictor of every user, the accuracy [S, R] and the training loss [S, R].
+    """
+    people = federation.people
+    step = jax.jit(method.round, donate_argnums=0)
+    active = jnp.ones(people.n_clients, bool)
+    points = jnp.arange(people.n_points, dtype=jnp.int32)
+    state = jax.jit(method.init)(federation)
+    accuracies, losses = [], []
+    for index in range(rounds):
+        state, report = step(state, federation, hparams, Round(jnp.int32(index), active))
+        stack = method.predict(state, federation).stack
+        accuracy = accuracy_of_clients(
+            model,
+            stack,
+            points,
+            federation.table,
+            people.common_test,
+            points,
+            jnp.ones(people.n_points, bool),
+            execution,
+        )
+        loss = np.asarray(report.loss).reshape(people.n_points, -1).mean(axis=1)
+        accuracies.append(np.asarray(accuracy))
+        losses.append(loss)
+        progress.advance(1, f"accuracy {accuracies[-1].mean():.3f}, loss {loss.mean():.3f}")
+    predictor = Predictor(stack=method.predict(state, federation).stack, row=everybody.people.point)
+    return predictor, np.stack(accuracies, axis=1), np.stack(losses, axis=1)
+
+
+def train_teacher(
+    settings: DtKdStudy,
+    model: Model,
+    federation: Federation,
+    synchronised: jax.Array,
+    execution: Execution,
+    progress: Stage,
+) -> tuple[Predictor, np.ndarray, np.ndarray]:
+    """Trains the teacher on what the twins hold: over the twins by FedAvg, or on the pool.
+
+    Args:
+        settings: the study.
+        model: the teacher's architecture.
+        federation: the users.
+        synchronised: int32 [K], examples of each user at its twin.
+        execution: how clients are run.
+        progress: told after each round.
+
+    Returns:
+        As `run_rounds`.
+    """
+    people = branch(federation.people, Part.TEACHER)
+    twins = replace(people, train=keep_first(people.train, synchronised))
+    if settings.teacher.mode == "pooled":
+        points = jnp.arange(people.n_points, dtype=jnp.int32)
+        twins = replace(
+            twins, point=points, user=jnp.zeros_like(points), train=pooled(people, twins.train)
+        )
+    training = settings.teacher.training
+    method = fedavg(
+        model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
+    )
+    return run_rounds(
+        method,
+        model,
+        replace(federation, people=twins),
+        training_rates(training),
+        settings.teacher.rounds,
+        federation,
+        execution,
+        progress,
+    )
+
+
+def train_fedavg(
+    settings: DtKdStudy, model: Model, federation: Federation, execution: Execution, progress: Stage
+) -> tuple[Predictor, np.ndarray, np.ndarray]:
+    """Trains the baseline: FedAvg of one small model over all users' own examples."""
+    people = branch(federation.people, Part.FEDAVG)
+    training = settings.fedavg.training
+    method = fedavg(
+        model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
+    )
+    return run_rounds(
+        method,
+        model,
+        replace(federation, people=people),
+        training_rates(training),
+        settings.fedavg.rounds,
+        federation,
+        execution,
+        progress,
+    )
+
+
+def train_students(
+    settings: DtKdStudy,
+    model: Model,
+    federation: Federation,
+    labels: jax.Array,
+    kind: SoftLabels,
+    stage: int,
+    wanted: np.ndarray,
+    execution: Execution,
+    progress: Stage,
+) -> Predictor:
+    """Trains one architecture for the wanted clients, in chunks that share a compiled program.
+
+    Args:
+        settings: the study.
+        model: the students' architecture.
+        federation: K clients.
+        labels: float32 [K, n_max, C], the teacher's logits.
+        kind: which examples have a soft label.
+        stage: `PROFILE_STAGE` or `DEPLOYMENT_STAGE`; they draw different weights and batches.
+        wanted: bool [K].
+        execution: how clients are run.
+        progress: told after each chunk.
+
+    Returns:
+        Every client's predictor; unwanted clients keep their initial weights.
+    """
+    federation = replace(federation, people=branch(federation.people, Part.STUDENTS))
+    distillation = settings.distillation
+    hparams = DistillationRates(
+        optimiser=training_rates(distillation.training),
+        temperature=jnp.float32(distillation.temperature),
+        weight=jnp.float32(distillation.weight),
+    )
+    students = init_students(model, federation, jnp.int32(stage), execution=execution)
+    for chunk in chunks(wanted, execution):
+        students, loss = distil(
+            model,
+            students,
+            federation,
+            labels,
+            kind.counts,
+            hparams,
+            jnp.int32(stage),
+            jnp.asarray(chunk),
+            epochs=distillation.training.epochs,
+            batch_size=distillation.training.batch_size,
+            execution=execution,
+        )
+        mean_loss = float(np.asarray(loss)[chunk].mean())
+        progress.advance(
+            int(chunk.sum()), f"{model.name}, soft labels {kind.name}, loss {mean_loss:.3f}"
+        )
+    return own_student(students, federation)
+
+
+def score_clients(
+    model: Model,
+    predictor: Predictor,
+    federation: Federation,
+    wanted: np.ndarray,
+    execution: Execution,
+) -> Scores:
+    """Scores the wanted clients on every split.
+
+    Returns:
+        Accuracies [S, N].
+    """
+    people = federation.people
+    own = jnp.arange(people.n_clients, dtype=jnp.int32)
+    splits = (  # one padded table for all splits, so that one compiled program scores them all
+        (people.validation, own),
+        (people.common_validation, people.point),
+        (people.test, own),
+        (people.common_test, people.point),
+    )
+    rows = stack_tables([table for table, _ in splits])
+    accuracies, first = [], 0
+    for table, row in splits:
+        result = accuracy_of_clients(
+            model,
+            predictor.stack,
+            predictor.row,
+            federation.table,
+            rows,
+            row + first,
+            jnp.asarray(wanted),
+            execution,
+        )
+        accuracies.append(np.where(wanted, np.asarray(result), np.nan))
+        first += len(table.counts)
+    return Scores(*(values.reshape(people.n_points, people.n_users) for values in accuracies))
+
+
+def chunks(wanted: np.ndarray, execution: Execution) -> Iterator[np.ndarray]:
+    """Cuts the wanted clients into masks [K] that keep every device busy.
+
+    Devices own contiguous blocks of the client axis, so a chunk takes as many clients from each
+    block.
+    """
+    n_clients = len(wanted)
+    block = -(-n_clients // execution.n_devices)
+    owner = np.arange(n_clients) // block
+    rank = np.zeros(n_clients, np.int64)
+    for device in range(execution.n_devices):
+        mine = wanted & (owner == device)
+        rank[mine] = np.arange(mine.sum())
+    size = CLIENTS_PER_CHUNK if execution.form == "sequential" else n_clients
+    for start in range(0, int(rank[wanted].max()) + 1 if wanted.any() else 0, size):
+        yield wanted & (rank >= start) & (rank < start + size)

@@ -1,0 +1,232 @@
+"""From accuracy tables to decisions, and from decisions to what they cost.
+
+Everything here is one compiled program per question, mapped over the study's seeds.
+"""
+
+from dataclasses import replace
+from functools import partial
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fedjax_kd.allocation import AllocationSolution, problem_for, solve
+from fedjax_kd.clients import Part, Purpose, draw_key
+from fedjax_kd.methods.dt_kd_decide import Decisions, decide, learn, search
+from fedjax_kd.methods.dt_kd_problem import (
+    DecisionProblem,
+    Sharing,
+    chosen,
+    solo_utility,
+    total_utility,
+    utility,
+    with_reference_delay,
+)
+from fedjax_kd.policy import QLearningRates, count_decisions, greedy
+from fedjax_kd.study.dt_kd_setup import Setup
+from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.system import Fleet, Ledger, Workload, price, workload
+
+EQUAL_SPLIT = "q_learning_equal_split"
+
+
+class Priced(NamedTuple):
+    """What a decision costs, stacked over seeds.
+
+    Attributes:
+        solution: shares and delays [S, N].
+        ledger: [S, N, causes].
+        delay_s: the objective's delay [S]: sum over users, or makespan.
+    """
+
+    solution: AllocationSolution
+    ledger: Ledger
+    delay_s: jax.Array
+
+
+def workloads(settings: DtKdStudy, setup: Setup, *, distilled: bool) -> Workload:
+    """What every joint action asks of every user: arrays [S, N, A].
+
+    Args:
+        settings: the study.
+        setup: its profiles and users.
+        distilled: whether a teacher labels the examples.
+
+    Returns:
+        The workload of action student + M * place.
+    """
+    n_students = len(setup.students)
+    shape = (len(settings.seeds), settings.data.users, 1)
+    samples = setup.federation.people.train.counts.reshape(shape)
+    synchronised = setup.synchronised.reshape(shape)
+    at_server = jnp.repeat(jnp.array([False, True]), n_students).reshape(1, 1, -1)
+
+    def by_student(costs: list[int]) -> jax.Array:
+        return jnp.tile(jnp.asarray(costs, jnp.float32), 2).reshape(1, 1, -1)
+
+    labelled_on_device = samples if settings.twin.unsynchronised_labels == "free" else synchronised
+    labelled = jnp.where(at_server, samples, labelled_on_device) * int(distilled)
+    return workload(
+        training_flops_per_example=by_student([p.training_flops for p in setup.profiles]),
+        student_bits=by_student([p.bits for p in setup.profiles]),
+        teacher_flops_per_example=float(setup.teacher_profile.forward_flops),
+        raw_bits_per_example=setup.source.raw_bits_per_example,
+        n_classes=setup.source.n_classes,
+        epochs=settings.distillation.training.epochs,
+        samples=samples,
+        synchronised=synchronised,
+        labelled=labelled,
+        at_server=at_server,
+        teacher_inference=settings.system.teacher_inference,
+    )
+
+
+def fedavg_workload(settings: DtKdStudy, setup: Setup, smallest: int) -> Workload:
+    """The FedAvg baseline's work and traffic over all its rounds: arrays [S, N]."""
+    costs, fedavg = setup.profiles[smallest], settings.fedavg
+    samples = setup.federation.people.train.counts.reshape(len(settings.seeds), -1)
+    nothing = jnp.zeros(samples.shape, jnp.float32)
+    epochs = float(fedavg.rounds * fedavg.training.epochs)
+    exchanged = jnp.full_like(nothing, float(costs.bits) * fedavg.rounds)
+    return Workload(
+        training_flops=samples.astype(jnp.float32) * (float(costs.training_flops) * epochs),
+        teacher_flops=nothing,
+        uplink_bits=exchanged,
+        downlink_bits=exchanged,
+        at_server=jnp.zeros(samples.shape, bool),
+    )
+
+
+def decision_problems(settings: DtKdStudy, setup: Setup, accuracy: np.ndarray) -> DecisionProblem:
+    """One instance per seed, with its reference delay, from an accuracy table [S, N, A]."""
+    work = workloads(settings, setup, distilled=True)
+    n_seeds = len(settings.seeds)
+    instances = DecisionProblem(
+        accuracy=jnp.asarray(accuracy, jnp.float32),
+        workload=work,
+        fleet=setup.fleets,
+        feasible=jnp.ones(accuracy.shape, bool),
+        delay_weight=jnp.full(n_seeds, settings.objective.delay_weight, jnp.float32),
+        reference_delay_s=jnp.ones(n_seeds, jnp.float32),
+    )
+    set_reference = partial(
+        with_reference_delay,
+        draws=settings.objective.reference_draws,
+        sharing=sharing_of(settings),
+    )
+    return jax.jit(jax.vmap(set_reference))(instances, _keys(settings, Purpose.REFERENCE))
+
+
+def all_decisions(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) -> Decisions:
+    """Every policy's decision for every seed: actions int32 [S, N] by name."""
+    policy = settings.policy
+    by_cost = np.argsort([p.training_flops for p in setup.profiles], kind="stable")
+    run = partial(
+        decide,
+        rates=q_rates(settings),
+        students_by_cost=jnp.asarray(by_cost, jnp.int32),
+        episodes=policy.episodes,
+        sharing=sharing_of(settings),
+    )
+    decisions = jax.jit(jax.vmap(run))(problems, _keys(settings, Purpose.POLICY))
+    actions = dict(decisions.actions)
+    one = jax.tree.map(lambda leaf: leaf[0], problems)
+    if count_decisions(one.feasible) <= policy.exhaustive_limit:
+        find = partial(
+            search,
+            limit=policy.exhaustive_limit,
+            sharing=sharing_of(settings),
+        )
+        # Seed by seed: a batch of all seeds would only need more memory.
+        per_seed = [
+            jax.jit(find)(jax.tree.map(lambda leaf, s=s: leaf[s], problems))
+            for s in range(len(settings.seeds))
+        ]
+        actions["exhaustive"] = jnp.stack(per_seed)
+    return Decisions(actions, decisions.trace)
+
+
+def frontier_decisions(
+    settings: DtKdStudy, problems: DecisionProblem, delay_weights: np.ndarray
+) -> dict[str, jax.Array]:
+    """Decisions int32 [L, S, N] of Q-learning and of the greedy policy for L delay weights."""
+
+    def at_weight(problem, key, weight):
+        weighted = replace(problem, delay_weight=weight)
+        best, _ = learn(
+            weighted,
+            key,
+            q_rates(settings),
+            episodes=settings.policy.frontier_episodes,
+            sharing=sharing_of(settings),
+        )
+        alone = greedy(solo_utility(weighted), weighted.feasible)
+        return {"q_learning": best, "greedy": alone}
+
+    over_seeds = jax.vmap(at_weight, in_axes=(0, 0, None))
+    over_weights = jax.vmap(over_seeds, in_axes=(None, None, 0))
+    keys = _keys(settings, Purpose.POLICY)
+    return jax.jit(over_weights)(problems, keys, jnp.asarray(delay_weights, jnp.float32))
+
+
+def price_workload(
+    settings: DtKdStudy, fleets: Fleet, work: Workload, *, equal_split: bool = False
+) -> Priced:
+    """Allocates the resources for workloads [S, N] and prices them."""
+    sharing = sharing_of(settings)
+    if equal_split:
+        sharing = sharing._replace(solver="equal")
+    return _price(work, fleets, sharing)
+
+
+@partial(jax.jit, static_argnames="sharing")
+def _price(work: Workload, fleets: Fleet, sharing: Sharing) -> Priced:
+    def one_seed(work, fleet):
+        solution = solve(problem_for(work, fleet), method=sharing.solver, objective=sharing.delay)
+        return Priced(solution, price(work, fleet, solution), solution.total_s)
+
+    return jax.vmap(one_seed)(work, fleets)
+
+
+def chosen_workload(work: Workload, actions: jax.Array) -> Workload:
+    """The entries [S, N] that actions int32 [S, N] pick from workloads [S, N, A]."""
+    return jax.vmap(chosen)(work, actions)
+
+
+def utilities(problems: DecisionProblem, accuracy: np.ndarray, delay_s: jax.Array) -> np.ndarray:
+    """U [S] of users that reach accuracy [S, N] in delay [S]."""
+    return np.asarray(jax.vmap(utility)(problems, jnp.asarray(accuracy, jnp.float32), delay_s))
+
+
+def planned_utilities(
+    settings: DtKdStudy, problems: DecisionProblem, actions: jax.Array
+) -> np.ndarray:
+    """U [S] of decisions int32 [S, N] by the accuracy table they were made from."""
+    objective = partial(
+        total_utility,
+        sharing=sharing_of(settings),
+    )
+    return np.asarray(jax.jit(jax.vmap(objective))(problems, actions))
+
+
+def sharing_of(settings: DtKdStudy) -> Sharing:
+    """How the study shares its resources."""
+    return Sharing(solver=settings.allocation.method, delay=settings.objective.delay)
+
+
+def q_rates(settings: DtKdStudy) -> QLearningRates:
+    """The traced rates of Q-learning."""
+    policy = settings.policy
+    return QLearningRates(
+        learning_rate=policy.learning_rate,
+        discount=policy.discount,
+        epsilon_start=policy.epsilon_start,
+        epsilon_end=policy.epsilon_end,
+        epsilon_decay=policy.epsilon_decay,
+    )
+
+
+def _keys(settings: DtKdStudy, purpose: Purpose) -> jax.Array:
+    roots = [jax.random.fold_in(jax.random.key(seed), Part.DECISION) for seed in settings.seeds]
+    return jnp.stack([draw_key(root, 0, purpose) for root in roots])

@@ -1,0 +1,82 @@
+"""What a study runs on: the backend's preparation, and what the manifest says about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+MAX_AUTO_DEVICES = 8
+_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+_PACKAGES = ("fedjax-kd", "jax", "jaxlib", "flax", "optax", "numpy", "pandas", "scikit-learn")
+
+
+def available_cpus() -> int:
+    """Returns the number of processor cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0)) or 1
+    return os.cpu_count() or 1
+
+
+def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -> None:
+    """Sets JAX up for a study; call it before anything starts a backend.
+
+    On a CPU the study runs on several devices of one thread each, which was 1.1 to 1.5 times as
+    fast as one device with as many threads. Accelerators are not affected. What the user has set in
+    `XLA_FLAGS` or `JAX_COMPILATION_CACHE_DIR` stands.
+
+    Args:
+      devices: number of CPU devices; None takes one for each core, eight at most.
+      cache_dir: where compiled programs are kept for the next run; None keeps none, and neither
+        does a folder that cannot be written.
+    """
+    flags = os.environ.get("XLA_FLAGS", "")
+    if "xla_cpu_multi_thread_eigen" not in flags:
+        os.environ["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
+    import jax
+
+    jax.config.update("jax_num_cpu_devices", devices or min(MAX_AUTO_DEVICES, available_cpus()))
+    if cache_dir is None or not _usable(cache_dir):
+        jax.config.update("jax_enable_compilation_cache", False)
+        return
+    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+        jax.config.update("jax_compilation_cache_dir", str(cache_dir))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
+
+
+def _usable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
+
+
+def versions() -> dict[str, str]:
+    """Returns the versions of Python and of the packages that results may depend on."""
+    found = {"python": platform.python_version()}
+    for package in _PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            found[package] = "not installed"
+    return found
+
+
+def machine() -> dict[str, Any]:
+    """Returns what the machine is, without its name or any path; starts JAX's backend."""
+    import jax
+
+    flags = os.environ.get("XLA_FLAGS", "").split()
+    return {
+        "system": platform.system(),
+        "architecture": platform.machine(),
+        "cpus": available_cpus(),
+        "backend": jax.default_backend(),
+        "devices": [device.device_kind for device in jax.devices()],
+        "xla_flags": [flag for flag in flags if "/" not in flag],
+        "byte_order": sys.byteorder,
+    }

@@ -1,0 +1,75 @@
+"""One made-up study and its report, drawn once for all tests of this room."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from matplotlib.figure import Figure
+from report_synthetic import STUDENTS, Size, write_results
+
+from fedjax_kd.report import render_report
+from fedjax_kd.report.drawing import WIDE, Draw, Layout
+from fedjax_kd.report.pictures import PICTURES
+from fedjax_kd.report.results import Results
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with 3 seeds, 20 users, 5 students and 11 policies; tests must not change it."""
+    return write_results(tmp_path_factory.mktemp("study"))
+
+
+@pytest.fixture(scope="session")
+def report(study: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """The text of the study's report."""
+    output = tmp_path_factory.mktemp("report") / "report.html"
+    return render_report(study, output).read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="session")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A quick folder: 2 seeds, 3 users, 2 students, 3 policies."""
+    size = Size(
+        seeds=(0, 1),
+        users=3,
+        students=STUDENTS[:2],
+        policies=("q_learning", "all_device", "all_server"),
+        classes=("zero", "one", "two"),
+    )
+    return write_results(tmp_path_factory.mktemp("small"), size)
+
+
+def _keep_blank(draw: Draw | None) -> Draw:
+    def blank(results: Results, layout: Layout) -> Figure:
+        if draw is not None and layout == WIDE:
+            draw(results, layout)
+        return Figure(figsize=(1, 1))
+
+    return blank
+
+
+@pytest.fixture
+def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Puts an empty picture in place of each."""
+    for name, picture in PICTURES.items():
+        monkeypatch.setitem(PICTURES, name, picture._replace(draw=_keep_blank(None)))
+
+
+@pytest.fixture
+def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Draws each picture once but keeps an empty one: writing SVG is what takes the time."""
+    for name, picture in PICTURES.items():
+        monkeypatch.setitem(PICTURES, name, picture._replace(draw=_keep_blank(picture.draw)))
+
+
+@pytest.fixture
+def copy_of(tmp_path: Path) -> Callable[[Path], Path]:
+    """Copies a folder, so that a test may change it."""
+
+    def copy(folder: Path) -> Path:
+        return Path(shutil.copytree(folder, tmp_path / "copy"))
+
+    return copy
