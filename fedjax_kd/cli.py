@@ -84,11 +84,13 @@ def _run(arguments: argparse.Namespace) -> int:
 
     check_study(settings, where=arguments.file)
     require_source(settings.data.source, arguments.data_dir)
-    if arguments.check:
+    if arguments.check or arguments.force:  # nothing is moved aside for a study that cannot run
         from fedjax_kd.study.dt_kd_setup import prepare
         from fedjax_kd.training import default_execution
 
+        _prepare_backend(arguments)
         prepare(settings, default_execution(), arguments.data_dir)
+    if arguments.check:
         digest = settings_hash(settings)
         answer = {"kind": "check", "settings_hash": digest}
         _say(arguments, answer, f"{arguments.file}: the study can run (settings {digest})")
@@ -101,6 +103,12 @@ def _run(arguments: argparse.Namespace) -> int:
         return _run_in(folder, settings, arguments)
     finally:
         folder.close()
+
+
+def _prepare_backend(arguments: argparse.Namespace) -> None:
+    from fedjax_kd.study.environment import prepare_backend
+
+    prepare_backend(arguments.devices, None if arguments.no_cache else _cache_dir())
 
 
 def _check_usage(arguments: argparse.Namespace) -> None:
@@ -118,11 +126,11 @@ def _run_in(folder: ResultFolder, settings: DtKdStudy, arguments: argparse.Names
     if folder.state == "interrupted":
         _hint(arguments, f"{folder.path} holds this study, unfinished; it is run from the start.")
 
-    from fedjax_kd.study.environment import prepare_backend
     from fedjax_kd.study.progress import shown_progress
-
-    prepare_backend(arguments.devices, None if arguments.no_cache else _cache_dir())
     from fedjax_kd.study.run_dt_kd import run_study
+
+    if not arguments.force:
+        _prepare_backend(arguments)
 
     mode = "json" if arguments.json else "quiet" if arguments.quiet else "auto"
     with shown_progress(mode, sys.stderr) as progress:

@@ -7,13 +7,15 @@ from fedjax_kd.allocation.problem import (
     problem_for,
     validate,
 )
-from fedjax_kd.allocation.solve import METHODS, OBJECTIVES, solve
+from fedjax_kd.allocation.solve import METHODS, OBJECTIVES, Method, Objective, solve
 
 __all__ = [
     "METHODS",
     "OBJECTIVES",
     "AllocationProblem",
     "AllocationSolution",
+    "Method",
+    "Objective",
     "Status",
     "problem_for",
     "solve",

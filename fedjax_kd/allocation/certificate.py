@@ -2,10 +2,10 @@
 
 Resources are rows: 0 the server's compute, 1 the uplink, 2 the downlink. Budgets are scaled to one.
 
-The bound. At shares x let m_n = a_n / x_n^2 be the marginal delays (a_n as in `reciprocal_model`); at
-the optimum all are equal. Because a_n changes with elasticity in [0, e], each delay lies above a power
-law of exponent -(1 - e) that touches it at x_n. The power laws' optimum is known in closed form, and
-with power means M_k over the weights x it gives
+The bound. At shares x let m_n = a_n / x_n^2 be the marginal delays (a_n as in `reciprocal_model`);
+at the optimum all are equal. Because a_n changes with elasticity in [0, e], each delay lies above a
+power law of exponent -(1 - e) that touches it at x_n. The power laws' optimum is known in closed
+form, and with power means M_k over the weights x it gives
 
     f(x) - f* <= (M_1(m) - M_{1/(2-e)}(m)) / (1 - e) <= Var(sqrt(m)) / (1 - e),
 
@@ -75,7 +75,8 @@ def reciprocal_model(loads: Loads, shares: jax.Array) -> tuple[jax.Array, jax.Ar
         shares: (3, N), positive where there is a load.
 
     Returns:
-        Constants (3, N) and a (3, N), in seconds. For compute the constant is zero and the model exact.
+        Constants (3, N) and a (3, N), in seconds. For compute the constant is zero and the model
+        exact.
     """
     ratio = snr_per_share(shares[1:], loads.snr_budgets)
     nats = jnp.log1p(ratio)

@@ -1,10 +1,10 @@
 """Optimal shares from the optimality conditions: the oracle for the default solver.
 
 Compute: f_n = F sqrt(C_n) / sum_j sqrt(C_j). Bandwidth: L_n R'(b_n) / R(b_n)^2 = mu for all n, by
-nested bisection (section 1.4 of the reconstruction of Wang et al. 2023, arXiv:2303.06155). In shares
-of the budget the condition reads mu x^2 = L phi(l(x)). Since phi lies between `_SMALLEST_SLOPE` and
-1/2, both the share and the multiplier lie in brackets of fixed width in log space, and
-`_BISECTIONS` halvings take them to float32 accuracy, whatever the instance.
+nested bisection (section 1.4 of the reconstruction of Wang et al. 2023, arXiv:2303.06155). In
+shares of the budget the condition reads mu x^2 = L phi(l(x)). Since phi lies between
+`_SMALLEST_SLOPE` and 1/2, both the share and the multiplier lie in brackets of fixed width in log
+space, and `_BISECTIONS` halvings take them to float32 accuracy, whatever the instance.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def bisection_shares(load: jax.Array, snr_budgets: jax.Array) -> jax.Array:
 
     def shares_at(log_root_mu: jax.Array) -> jax.Array:
         def halve(_: int, bracket: tuple[jax.Array, jax.Array]) -> tuple[jax.Array, jax.Array]:
-            # The unknown is y = ln sqrt(phi); the share that goes with it is root exp(y - ln sqrt(mu)).
+            # The unknown is ln sqrt(phi); the share is root exp(ln sqrt(phi) - ln sqrt(mu)).
             below, above = bracket
             middle = 0.5 * (below + above)
             ratio = snr_per_share(root * jnp.exp(middle - log_root_mu), snr_budgets)

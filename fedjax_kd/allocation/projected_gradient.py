@@ -1,10 +1,10 @@
 """Projected gradient for min sum_n L_n / R(b_n) over shares of one band: the default solver.
 
-The step is x+ = argmin over the simplex of <grad f(x), y> + D(y, x), where D is the Bregman distance
-of the separable kernel sum_n a_n / y_n with a_n = -f_n'(x_n) x_n^2, renewed at every point. The
-kernel's Hessian at x is the diagonal Hessian of the objective up to a factor between 1 and 1.12, so
-this is a projected gradient scaled by the diagonal Hessian, in a geometry where the step cannot leave
-the simplex and where the projection onto the budget is exact: its multiplier is
+The step is x+ = argmin over the simplex of <grad f(x), y> + D(y, x), where D is the Bregman
+distance of the separable kernel sum_n a_n / y_n with a_n = -f_n'(x_n) x_n^2, renewed at every
+point. The kernel's Hessian at x is the diagonal Hessian of the objective up to a factor between 1
+and 1.12, so this is a projected gradient scaled by the diagonal Hessian, in a geometry where the
+step cannot leave the simplex and where the projection onto the budget is exact: its multiplier is
 (sum_n sqrt(a_n))^2, hence x+ proportional to sqrt(a_n).
 
 Two facts make it safe with a handful of fixed steps, for every instance (see `shannon.py`: the
@@ -12,8 +12,8 @@ elasticity e of phi lies in [0, 0.2062]):
 
 - the kernel plus its tangent lies above the objective, so every step lowers the objective;
 - ln x moves by half of what ln phi moves, so the spread max ln(x / x*) - min ln(x / x*) shrinks by
-  e / 2 <= 0.104 in every step, and the relative gap, which is at most a quarter of the square of the
-  spread, by 0.011.
+  e / 2 <= 0.104 in every step, and the relative gap, which is at most a quarter of the square of
+  the spread, by 0.011.
 
 From the square root rule on the loads the spread starts below ln(sqrt(phi_max / phi_min)), which is
 0.6 for c / b between 1e2 and 1e8 and 1.4 up to 1e12: three steps leave a gap below 1e-6, four below

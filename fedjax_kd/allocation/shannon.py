@@ -23,13 +23,13 @@ STEEPEST_ELASTICITY = 0.2062
 """Largest d ln phi / d ln b, reached at c / b = 6.07 (found on a grid of 200,001 points)."""
 
 SMALLEST_SHARE = 1e-20
-"""Shares of the budget are kept above this inside logarithms; a share of zero has a load of zero."""
+"""Shares are kept above this inside logarithms; only a load of zero has a smaller one."""
 
 _TAYLOR = tuple((-1.0) ** k / math.factorial(k + 2) for k in range(9))
 
 
 def snr_per_share(share: jax.Array, snr_budgets: jax.Array) -> jax.Array:
-    """c / b as a finite number.
+    """The ratio c / b as a finite number.
 
     Args:
         share: b / B, any shape, in [0, 1].

@@ -21,7 +21,7 @@ METHODS: tuple[Method, ...] = ("projected_gradient", "closed_form", "equal")
 OBJECTIVES: tuple[Objective, ...] = ("sum", "makespan")
 
 _MAKESPAN_ROUNDS = {"projected_gradient": 3, "closed_form": 14}
-_NEWTON_STEPS = {"projected_gradient": 5, "closed_form": 16}
+_NEWTON_STEPS = {"projected_gradient": 5, "closed_form": 8}
 
 
 def solve(
@@ -34,9 +34,9 @@ def solve(
 ) -> AllocationSolution:
     """Divides the server's compute and both bands among the users.
 
-    Pure and of fixed cost, so it may be jitted and vmapped; `method`, `objective` and `iterations` are
-    static. Users without a load get a share and a delay of exactly zero, users that are alike get
-    shares that are alike. Check a problem that comes from outside with `validate` first.
+    Pure and of fixed cost, so it may be jitted and vmapped; `method`, `objective` and `iterations`
+    are static. Users without a load get a share and a delay of exactly zero, users that are alike
+    get shares that are alike. Check a problem that comes from outside with `validate` first.
 
     With objective `sum` the problem separates. `projected_gradient` and `closed_form` solve it as
     their files say. With `makespan` both use the method of `makespan.py`; `closed_form` repeats it

@@ -11,3 +11,4 @@ from fedjax_kd.clients.randomness import Part as Part
 from fedjax_kd.clients.randomness import Purpose as Purpose
 from fedjax_kd.clients.randomness import client_key as client_key
 from fedjax_kd.clients.randomness import draw_key as draw_key
+from fedjax_kd.clients.randomness import part_key as part_key

@@ -1,9 +1,9 @@
-"""Every random draw of a study, named: root key -> round -> purpose -> client.
+"""Every random draw inside a study's programs, named: part -> round -> purpose -> client.
 
 A draw depends on the study's seed, the round, what the draw is for and who it is for, and on
 nothing else: not on the position of a client in a stack, on how clients are grouped, or on the
 number of devices. So there is no sampler state to save, and a resumed run draws what the first one
-would have.
+would have. (Who holds which examples is drawn on the host: `fedjax_kd.data.host_rng`.)
 """
 
 from enum import IntEnum
@@ -19,7 +19,6 @@ class Purpose(IntEnum):
     FLEET = 2
     POLICY = 3
     REFERENCE = 4
-    PARTITION = 5
 
 
 class Part(IntEnum):
@@ -29,13 +28,19 @@ class Part(IntEnum):
     STUDENTS = 1
     FEDAVG = 2
     DECISION = 3
+    WORLD = 4
+
+
+def part_key(seed: int, part: Part) -> jax.Array:
+    """The root key of one part of the study point with this seed."""
+    return jax.random.fold_in(jax.random.key(seed), int(part))
 
 
 def draw_key(root: jax.Array, round_index: jax.typing.ArrayLike, purpose: Purpose) -> jax.Array:
     """The key of one purpose in one round.
 
     Args:
-        root: the study point's typed key, `jax.random.key(seed)`.
+        root: typed key of one part of a study point, see `part_key`.
         round_index: int scalar; 0 for draws that are made once.
         purpose: what the draw is for.
 

@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 
 from fedjax_kd.data.partitioners import PartitionSpec, partition
 from fedjax_kd.data.source import Source
-from fedjax_kd.data.split_share import Share, split_examples, split_recordings
+from fedjax_kd.data.split_share import (
+    Share,
+    split_examples,
+    split_recordings,
+    split_recordings_in_time,
+)
+
+RecordingSplit = Literal["in_time", "whole"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,6 +58,7 @@ def build_split(
     common_fraction: float = 0.2,
     common_validation: int = 200,
     common_test: int = 0,
+    recordings: RecordingSplit = "in_time",
 ) -> UserSplit:
     """Hold out the common set, partition what is left and divide each user's share.
 
@@ -71,6 +80,7 @@ def build_split(
       common_fraction: of the training examples, where they have to be held out.
       common_validation: size of the common validation part; of a union, at most so many.
       common_test: size of the common test part; 0 takes all that are left.
+      recordings: how a share made of recordings is divided; see `split_users`.
 
     Raises:
       ValueError: the sizes cannot be had, or a user would be left without a training, a
@@ -94,6 +104,7 @@ def build_split(
         max_train=max_train,
         max_validation=max_validation,
         max_test=max_test,
+        recordings=recordings,
     )
     if pool is None:
         validation_pool = rng.permutation(np.concatenate([share.validation for share in shares]))
@@ -139,6 +150,7 @@ def split_users(
     max_train: int = 0,
     max_validation: int = 0,
     max_test: int = 0,
+    recordings: RecordingSplit = "in_time",
 ) -> list[Share]:
     """Divide every user's share into training, validation and test examples.
 
@@ -152,6 +164,9 @@ def split_users(
       max_train: most training examples of a user; 0 is no cap. The other caps likewise.
       max_validation: see `max_train`.
       max_test: see `max_train`.
+      recordings: `in_time` cuts every recording in time, with a gap; `whole` gives whole recordings
+        away, which asks how a user's model does on recordings of another kind (of the other arm,
+        say) than it has seen for a class.
 
     Raises:
       ValueError: the fractions leave nothing for training, or a user has no example in one of the
@@ -167,6 +182,15 @@ def split_users(
         if source.train_groups is None:
             share = split_examples(
                 part, test_fraction=test_fraction, validation_fraction=validation_fraction, rng=rng
+            )
+        elif recordings == "in_time":
+            share = split_recordings_in_time(
+                part,
+                source.train_groups,
+                overlap=source.group_overlap,
+                test_fraction=test_fraction,
+                validation_fraction=validation_fraction,
+                rng=rng,
             )
         else:
             share = split_recordings(

@@ -71,6 +71,46 @@ def split_recordings(
     return Share(*(rng.permutation(np.concatenate([empty, *part])) for part in parts))
 
 
+def split_recordings_in_time(
+    share: np.ndarray,
+    groups: np.ndarray,
+    *,
+    overlap: int,
+    test_fraction: float,
+    validation_fraction: float,
+    rng: np.random.Generator,
+) -> Share:
+    """Cut every recording of a share in time, so that no raw sample is in two parts.
+
+    A recording's first examples are for training, then come the validation and the test part; the
+    `overlap` examples before each of the two later parts, which share raw samples with it, are
+    dropped. A recording too short to leave a training example is for training as a whole.
+
+    Args:
+      share: indices of the user's examples.
+      groups: the recording of every example; a recording's examples have ascending indices.
+      overlap: how many of the following examples an example shares raw samples with.
+      test_fraction: of each recording's examples.
+      validation_fraction: of each recording's examples.
+      rng: only shuffles the order within the parts.
+    """
+    parts: tuple[list[np.ndarray], ...] = ([], [], [])
+    share = np.sort(share)
+    for name in np.unique(groups[share]):
+        recording = share[groups[share] == name]
+        n_test = _portion(test_fraction, len(recording))
+        n_validation = _portion(validation_fraction, len(recording))
+        n_train = len(recording) - n_test - n_validation - 2 * overlap
+        if n_train < 1:
+            parts[0].append(recording)
+            continue
+        parts[0].append(recording[:n_train])
+        parts[1].append(recording[n_train + overlap : len(recording) - n_test - overlap])
+        parts[2].append(recording[-n_test:])
+    empty = share[:0]
+    return Share(*(rng.permutation(np.concatenate([empty, *part])) for part in parts))
+
+
 def _divide_class(
     recordings: list[np.ndarray], overlap: int, test_fraction: float, validation_fraction: float
 ) -> tuple[list[np.ndarray], list[np.ndarray], list[np.ndarray]]:

@@ -26,6 +26,8 @@ from fedjax_kd.policy import (
     q_learning,
 )
 
+_EXPLORATION, _RANDOM_POLICY = 0, 1  # what a seed's policy key is folded with
+
 
 class Decisions(NamedTuple):
     """Joint actions int32 [N] by policy, and the course of learning.
@@ -47,11 +49,11 @@ def learn(
     episodes: int,
     sharing: Sharing,
 ) -> tuple[jax.Array, LearningTrace]:
-    """Q-learning on one instance.
+    """Q-learning on one instance; the same key gives the same exploration whatever the instance.
 
     Args:
         problem: one instance of N users.
-        key: typed key.
+        key: typed key of the seed's policies.
         rates: traced.
         episodes: static.
         sharing: how resources are shared inside each step.
@@ -60,7 +62,8 @@ def learn(
         The best decision seen, int32 [N], and the trace.
     """
     objective = partial(prefix_utility, problem, sharing=sharing)
-    result = q_learning(key, objective, problem.feasible, rates, episodes=episodes)
+    explore = jax.random.fold_in(key, _EXPLORATION)
+    result = q_learning(explore, objective, problem.feasible, rates, episodes=episodes)
     return result.best_actions, result.trace
 
 
@@ -86,15 +89,15 @@ def decide(
     Returns:
         The decisions.
     """
-    keys = [jax.random.fold_in(key, index) for index in range(3)]
-    best, trace = learn(problem, keys[0], rates, episodes=episodes, sharing=sharing)
+    best, trace = learn(problem, key, rates, episodes=episodes, sharing=sharing)
     equal, _ = learn(
-        problem, keys[1], rates, episodes=episodes, sharing=sharing._replace(solver="equal")
+        problem, key, rates, episodes=episodes, sharing=sharing._replace(solver="equal")
     )
-    alone = solo_utility(problem)
+    alone = solo_utility(problem, sharing)
+    random_key = jax.random.fold_in(key, _RANDOM_POLICY)
     actions = {"q_learning": best, "q_learning_equal_split": equal}
     for name, policy in FIXED_POLICIES.items():
-        actions[name] = policy(keys[2], alone, problem.feasible, students_by_cost)
+        actions[name] = policy(random_key, alone, problem.feasible, students_by_cost)
     return Decisions(actions, trace)
 
 

@@ -121,11 +121,12 @@ def total_utility(problem: DecisionProblem, actions: jax.Array, sharing: Sharing
     return utility(problem, chosen(problem.accuracy, actions), solution.total_s)
 
 
-def solo_utility(problem: DecisionProblem) -> jax.Array:
+def solo_utility(problem: DecisionProblem, sharing: Sharing) -> jax.Array:
     """What each action is worth to a user who takes an equal share of everything: float32 [N, A].
 
     The view of a user who knows nothing of the others: 1/N of the server and of both bands is its
-    own, whatever the others do.
+    own, whatever the others do. What it adds to U is its share of the mean accuracy less its delay;
+    of a makespan, which it alone does not make, it counts a share too.
     """
     n_users = problem.n_users
     fleet = problem.fleet
@@ -138,6 +139,8 @@ def solo_utility(problem: DecisionProblem) -> jax.Array:
     by_cause = jax.vmap(lambda work: price(work, fleet, shares).delay_s, in_axes=1, out_axes=1)
     delay_s = jnp.sum(by_cause(problem.workload), axis=-1)
     weight = problem.delay_weight / problem.reference_delay_s
+    if sharing.delay == "makespan":
+        weight = weight / n_users
     return problem.accuracy / n_users - weight * delay_s
 
 

@@ -27,14 +27,28 @@ POLICIES: dict[str, PolicyName] = {
         "Q-learning (equal split)",
         "The same search, but bandwidth and server compute are shared equally.",
     ),
-    "greedy": PolicyName("Greedy per user", "Each user in turn takes what raises U most."),
-    "all_device": PolicyName("All on devices", "Everybody trains on their own device."),
-    "all_server": PolicyName("All at server", "Everybody trains at the digital twin."),
+    "greedy": PolicyName(
+        "Greedy per user",
+        "Each user takes what is best for it alone, reckoning with an equal share of everything.",
+    ),
+    "all_device": PolicyName(
+        "All on devices",
+        "Everybody trains on their own device, with the student that is best for it there.",
+    ),
+    "all_server": PolicyName(
+        "All at server",
+        "Everybody trains at the digital twin, with the student that is best for it there.",
+    ),
     "random": PolicyName("Random", "Student and place are drawn at random."),
-    "smallest": PolicyName("Smallest student", "Everybody takes the smallest student."),
-    "largest": PolicyName("Largest student", "Everybody takes the largest student."),
+    "smallest": PolicyName(
+        "Smallest student", "Everybody takes the smallest student, at the better place for it."
+    ),
+    "largest": PolicyName(
+        "Largest student", "Everybody takes the largest student, at the better place for it."
+    ),
     "no_distillation": PolicyName(
-        "No distillation", "Students learn from their own hard labels only."
+        "No distillation",
+        "The proposed choices, but students learn from their own hard labels only.",
     ),
     "fedavg_smallest": PolicyName(
         "FedAvg (smallest)", "One smallest model, averaged over all users in rounds."
@@ -81,14 +95,14 @@ METRICS: tuple[Metric, ...] = (
     ),
     Metric(
         "accuracy_personal_std",
-        "Spread",
+        "Personal spread",
         "fraction",
         "low",
         "standard deviation of the personal accuracy over users",
     ),
     Metric(
         "accuracy_personal_worst_decile",
-        "Worst decile",
+        "Personal worst decile",
         "fraction",
         "high",
         "personal accuracy of the worst tenth of the users",
@@ -99,6 +113,20 @@ METRICS: tuple[Metric, ...] = (
         "fraction",
         "high",
         "accuracy of each user's model on the common test set, mean over users",
+    ),
+    Metric(
+        "accuracy_common_std",
+        "Common spread",
+        "fraction",
+        "low",
+        "standard deviation of the common accuracy over users",
+    ),
+    Metric(
+        "accuracy_common_worst_decile",
+        "Common worst decile",
+        "fraction",
+        "high",
+        "common accuracy of the worst tenth of the users",
     ),
     Metric("delay_s", "Total delay", "seconds", "low", "sum of all users' delays"),
     Metric("makespan_s", "Makespan", "seconds", "low", "delay of the slowest user"),

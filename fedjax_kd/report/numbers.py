@@ -18,13 +18,6 @@ _UNITS: dict[Kind, tuple[tuple[float, float, str], ...]] = {
     "utility": ((0.0, 1.0, ""),),
 }
 
-# Two-sided 95 % quantiles of Student's t for 1 to 30 degrees of freedom.
-_T_975 = (
-    *(12.706, 4.303, 3.182, 2.776, 2.571, 2.447, 2.365, 2.306, 2.262, 2.228),
-    *(2.201, 2.179, 2.160, 2.145, 2.131, 2.120, 2.110, 2.101, 2.093, 2.086),
-    *(2.080, 2.074, 2.069, 2.064, 2.060, 2.056, 2.052, 2.048, 2.045, 2.042),
-)
-
 
 class Scale(NamedTuple):
     """How the numbers of one column are written: `value / divisor` with `decimals` and a unit."""
@@ -69,19 +62,6 @@ def scale_for(kind: Kind, values: Iterable[float]) -> Scale:
     shown = middle / divisor
     decimals = 2 - int(np.floor(np.log10(shown))) if shown > 0 else 0
     return Scale(divisor, unit, int(np.clip(decimals, 0, 3)))
-
-
-def mean_interval(values: Iterable[float]) -> tuple[float, float, float]:
-    """Mean and the ends of its 95 % t interval, which are NaN without a second value."""
-    known = np.array([value for value in values if np.isfinite(value)], dtype=float)
-    if not known.size:
-        return np.nan, np.nan, np.nan
-    mean = float(known.mean())
-    if known.size < 2:
-        return mean, np.nan, np.nan
-    quantile = _T_975[known.size - 2] if known.size - 2 < len(_T_975) else 1.96
-    half = float(quantile * known.std(ddof=1) / np.sqrt(known.size))
-    return mean, mean - half, mean + half
 
 
 def count_text(value: float) -> str:

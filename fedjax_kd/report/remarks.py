@@ -5,9 +5,10 @@ from __future__ import annotations
 import numpy as np
 
 from fedjax_kd.report.names import PROPOSED
-from fedjax_kd.report.numbers import count_text, mean_interval, scale_for
+from fedjax_kd.report.numbers import count_text, scale_for
 from fedjax_kd.report.pictures.partition import first_partition, training_counts
 from fedjax_kd.report.results import Frame, Results
+from fedjax_kd.statistics import mean_interval
 
 
 def learning_remark(results: Results) -> str:

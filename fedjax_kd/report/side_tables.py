@@ -17,10 +17,11 @@ from fedjax_kd.report.names import (
     policy_order,
     student_order,
 )
-from fedjax_kd.report.numbers import count_text, mean_interval, scale_for
+from fedjax_kd.report.numbers import count_text, scale_for
 from fedjax_kd.report.pictures.accuracy_table import distilled_kind
 from fedjax_kd.report.pictures.costs import costs_by_cause
 from fedjax_kd.report.results import Frame, Results
+from fedjax_kd.statistics import mean_interval
 
 _MOST_ROWS = 300
 

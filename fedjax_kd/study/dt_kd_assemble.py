@@ -8,6 +8,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
+from fedjax_kd.methods.contract import RoundReport
 from fedjax_kd.methods.dt_kd_decide import Decisions
 from fedjax_kd.methods.dt_kd_problem import DecisionProblem
 from fedjax_kd.study import dt_kd_outcomes as costs
@@ -47,14 +48,9 @@ class StageScores(NamedTuple):
 
 def soft_label_kinds(settings: DtKdStudy, setup: Setup) -> dict[str, SoftLabels]:
     """The kinds of soft labels that some policy's students learn from, by name."""
-    counts = setup.federation.people.train.counts
-    kinds = {
-        NO_LABELS: SoftLabels(NO_LABELS, jnp.zeros_like(counts)),
-        ALL: SoftLabels(ALL, counts),
-    }
-    if kind_at(settings)[0] == SYNCHRONISED:
-        kinds[SYNCHRONISED] = SoftLabels(SYNCHRONISED, setup.synchronised)
-    return kinds
+    counts = {NO_LABELS: jnp.zeros_like(setup.synchronised)}
+    counts |= zip(kind_at(settings), costs.labelled_at(settings, setup), strict=True)
+    return {name: SoftLabels(name, labelled) for name, labelled in counts.items()}
 
 
 def kind_at(settings: DtKdStudy) -> tuple[str, str]:
@@ -92,19 +88,12 @@ def counted_accuracy(settings: DtKdStudy, personal: np.ndarray, common: np.ndarr
 
 
 def expected_accuracy(settings: DtKdStudy, profile: StageScores) -> np.ndarray:
-    """The accuracy table [S, N, A] that decisions are made from: validation splits only.
-
-    Raises:
-        FloatingPointError: if an entry is not a number.
-    """
-    table = counted_accuracy(
+    """The accuracy table [S, N, A] that decisions are made from: validation splits only."""
+    return counted_accuracy(
         settings,
         profile.by_action("accuracy_validation"),
         profile.by_action("accuracy_common_validation"),
     )
-    if not np.isfinite(table).all():
-        raise FloatingPointError("the accuracy table holds values that are not numbers")
-    return table
 
 
 def policy_outcomes(
@@ -147,10 +136,15 @@ def policy_outcomes(
 
 
 def fedavg_outcome(
-    settings: DtKdStudy, setup: Setup, problems: DecisionProblem, smallest: int, scores: Scores
+    settings: DtKdStudy,
+    setup: Setup,
+    problems: DecisionProblem,
+    smallest: int,
+    scores: Scores,
+    did: RoundReport,
 ) -> tables.Outcome:
     """What the FedAvg baseline cost and reached: the smallest student, on every device."""
-    work = costs.fedavg_workload(settings, setup, smallest)
+    work = costs.fedavg_workload(settings, did)
     return _outcome(
         settings,
         problems,

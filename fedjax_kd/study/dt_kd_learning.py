@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_kd.clients import Part, branch, keep_first, pooled, stack_tables
-from fedjax_kd.methods.contract import Federation, Method, Predictor, Round
+from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport
 from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students, own_student
 from fedjax_kd.methods.fedavg import fedavg
 from fedjax_kd.models import Model
@@ -35,6 +35,22 @@ class SoftLabels(NamedTuple):
 
     name: str
     counts: jax.Array
+
+
+class Course(NamedTuple):
+    """What rounds of training came to.
+
+    Attributes:
+        predictor: of every user.
+        accuracy: float [S, R], on the common test set after each round.
+        loss: float [S, R], mean training loss over the clients.
+        did: the reports of all rounds added up, arrays [K] (losses excepted: those of the last).
+    """
+
+    predictor: Predictor
+    accuracy: np.ndarray
+    loss: np.ndarray
+    did: RoundReport
 
 
 class Scores(NamedTuple):
@@ -62,7 +78,7 @@ def run_rounds(
     everybody: Federation,
     execution: Execution,
     progress: Stage,
-) -> tuple[Predictor, np.ndarray, np.ndarray]:
+) -> Course:
     """Runs a method with everybody taking part, scoring the common test set after each round.
 
     Args:
@@ -76,7 +92,11 @@ def run_rounds(
         progress: told after each round.
 
     Returns:
-        The final predictor of every user, the accuracy [S, R] and the training loss [S, R].
+        What came of it.
+
+    Raises:
+        FloatingPointError: if a client's loss is not finite. Deviation from the design: one
+            diverging client stops the whole study, because every policy is compared on all seeds.
     """
     people = federation.people
     step = jax.jit(method.round, donate_argnums=0)
@@ -84,6 +104,7 @@ def run_rounds(
     points = jnp.arange(people.n_points, dtype=jnp.int32)
     state = jax.jit(method.init)(federation)
     accuracies, losses = [], []
+    did = None
     for index in range(rounds):
         state, report = step(state, federation, hparams, Round(jnp.int32(index), active))
         stack = method.predict(state, federation).stack
@@ -97,12 +118,21 @@ def run_rounds(
             jnp.ones(people.n_points, bool),
             execution,
         )
-        loss = np.asarray(report.loss).reshape(people.n_points, -1).mean(axis=1)
+        loss = np.asarray(report.loss).reshape(people.n_points, -1)
+        _require_finite(loss, f"{model.name} in round {index + 1}")
+        did = report if did is None else _added(did, report)
+        loss = loss.mean(axis=1)
         accuracies.append(np.asarray(accuracy))
         losses.append(loss)
         progress.advance(1, f"accuracy {accuracies[-1].mean():.3f}, loss {loss.mean():.3f}")
+    assert did is not None
     predictor = Predictor(stack=method.predict(state, federation).stack, row=everybody.people.point)
-    return predictor, np.stack(accuracies, axis=1), np.stack(losses, axis=1)
+    return Course(predictor, np.stack(accuracies, axis=1), np.stack(losses, axis=1), did)
+
+
+def _added(one: RoundReport, other: RoundReport) -> RoundReport:
+    total = jax.tree.map(jnp.add, one, other)
+    return replace(total, loss=other.loss)
 
 
 def train_teacher(
@@ -112,7 +142,7 @@ def train_teacher(
     synchronised: jax.Array,
     execution: Execution,
     progress: Stage,
-) -> tuple[Predictor, np.ndarray, np.ndarray]:
+) -> Course:
     """Trains the teacher on what the twins hold: over the twins by FedAvg, or on the pool.
 
     Args:
@@ -151,7 +181,7 @@ def train_teacher(
 
 def train_fedavg(
     settings: DtKdStudy, model: Model, federation: Federation, execution: Execution, progress: Stage
-) -> tuple[Predictor, np.ndarray, np.ndarray]:
+) -> Course:
     """Trains the baseline: FedAvg of one small model over all users' own examples."""
     people = branch(federation.people, Part.FEDAVG)
     training = settings.fedavg.training
@@ -219,6 +249,7 @@ def train_students(
             batch_size=distillation.training.batch_size,
             execution=execution,
         )
+        _require_finite(np.asarray(loss).reshape(federation.people.n_points, -1), model.name)
         mean_loss = float(np.asarray(loss)[chunk].mean())
         progress.advance(
             int(chunk.sum()), f"{model.name}, soft labels {kind.name}, loss {mean_loss:.3f}"
@@ -262,6 +293,18 @@ def score_clients(
         accuracies.append(np.where(wanted, np.asarray(result), np.nan))
         first += len(table.counts)
     return Scores(*(values.reshape(people.n_points, people.n_users) for values in accuracies))
+
+
+def _require_finite(loss: np.ndarray, what: str) -> None:
+    """Stops a study whose training diverged: `loss` is [S, clients of a point]."""
+    lost = np.argwhere(~np.isfinite(loss))
+    if len(lost):
+        point, client = lost[0]
+        raise FloatingPointError(
+            f"the training loss of {what} is not finite for {len(lost)} of {loss.size} clients, "
+            f"the first being client {client} of point {point}; lower the learning_rate or "
+            "set a gradient_clip above 0 in the training settings of this stage"
+        )
 
 
 def chunks(wanted: np.ndarray, execution: Execution) -> Iterator[np.ndarray]:

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_kd.allocation import AllocationSolution, problem_for, solve
-from fedjax_kd.clients import Part, Purpose, draw_key
+from fedjax_kd.clients import Part, Purpose, draw_key, part_key
+from fedjax_kd.methods.contract import RoundReport
 from fedjax_kd.methods.dt_kd_decide import Decisions, decide, learn, search
 from fedjax_kd.methods.dt_kd_problem import (
     DecisionProblem,
@@ -65,8 +66,8 @@ def workloads(settings: DtKdStudy, setup: Setup, *, distilled: bool) -> Workload
     def by_student(costs: list[int]) -> jax.Array:
         return jnp.tile(jnp.asarray(costs, jnp.float32), 2).reshape(1, 1, -1)
 
-    labelled_on_device = samples if settings.twin.unsynchronised_labels == "free" else synchronised
-    labelled = jnp.where(at_server, samples, labelled_on_device) * int(distilled)
+    on_device, at_the_server = (count.reshape(shape) for count in labelled_at(settings, setup))
+    labelled = jnp.where(at_server, at_the_server, on_device) * int(distilled)
     return workload(
         training_flops_per_example=by_student([p.training_flops for p in setup.profiles]),
         student_bits=by_student([p.bits for p in setup.profiles]),
@@ -82,19 +83,26 @@ def workloads(settings: DtKdStudy, setup: Setup, *, distilled: bool) -> Workload
     )
 
 
-def fedavg_workload(settings: DtKdStudy, setup: Setup, smallest: int) -> Workload:
-    """The FedAvg baseline's work and traffic over all its rounds: arrays [S, N]."""
-    costs, fedavg = setup.profiles[smallest], settings.fedavg
-    samples = setup.federation.people.train.counts.reshape(len(settings.seeds), -1)
-    nothing = jnp.zeros(samples.shape, jnp.float32)
-    epochs = float(fedavg.rounds * fedavg.training.epochs)
-    exchanged = jnp.full_like(nothing, float(costs.bits) * fedavg.rounds)
+def labelled_at(settings: DtKdStudy, setup: Setup) -> tuple[jax.Array, jax.Array]:
+    """How many examples int32 [K] have a soft label on the device and at the server.
+
+    At the server that is all of them, for a user who trains there has uploaded the rest. A device
+    gets labels for what the twin holds, or for everything if the settings make that free.
+    """
+    everything = setup.federation.people.train.counts
+    free = settings.twin.unsynchronised_labels == "free"
+    return everything if free else setup.synchronised, everything
+
+
+def fedavg_workload(settings: DtKdStudy, did: RoundReport) -> Workload:
+    """The FedAvg baseline's work and traffic [S, N], as its rounds reported them [K]."""
+    shape = (len(settings.seeds), settings.data.users)
     return Workload(
-        training_flops=samples.astype(jnp.float32) * (float(costs.training_flops) * epochs),
-        teacher_flops=nothing,
-        uplink_bits=exchanged,
-        downlink_bits=exchanged,
-        at_server=jnp.zeros(samples.shape, bool),
+        training_flops=did.work_flops.reshape(shape),
+        teacher_flops=jnp.zeros(shape),
+        uplink_bits=did.uplink_bits.reshape(shape),
+        downlink_bits=did.downlink_bits.reshape(shape),
+        at_server=jnp.zeros(shape, bool),
     )
 
 
@@ -161,7 +169,7 @@ def frontier_decisions(
             episodes=settings.policy.frontier_episodes,
             sharing=sharing_of(settings),
         )
-        alone = greedy(solo_utility(weighted), weighted.feasible)
+        alone = greedy(solo_utility(weighted, sharing_of(settings)), weighted.feasible)
         return {"q_learning": best, "greedy": alone}
 
     over_seeds = jax.vmap(at_weight, in_axes=(0, 0, None))
@@ -228,5 +236,6 @@ def q_rates(settings: DtKdStudy) -> QLearningRates:
 
 
 def _keys(settings: DtKdStudy, purpose: Purpose) -> jax.Array:
-    roots = [jax.random.fold_in(jax.random.key(seed), Part.DECISION) for seed in settings.seeds]
-    return jnp.stack([draw_key(root, 0, purpose) for root in roots])
+    return jnp.stack(
+        [draw_key(part_key(seed, Part.DECISION), 0, purpose) for seed in settings.seeds]
+    )

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from fedjax_kd.clients import Purpose, draw_key, population
+from fedjax_kd.clients import Part, Purpose, draw_key, part_key, population
 from fedjax_kd.data import (
     Source,
     build_split,
@@ -76,8 +76,6 @@ def prepare(settings: DtKdStudy, execution: Execution, data_dir: Path | None = N
         _build(spec, shape, source.n_classes, f"students.{index}")
         for index, spec in enumerate(settings.students)
     )
-    if settings.twin.synchronised == 0:
-        raise ValueError("twin.synchronised = 0: a teacher needs examples; allowed: > 0 to 1")
     splits = [
         build_split(
             source,
@@ -92,14 +90,17 @@ def prepare(settings: DtKdStudy, execution: Execution, data_dir: Path | None = N
             common_fraction=data.common_fraction,
             common_validation=data.common_validation,
             common_test=data.common_test,
+            recordings=data.recordings,
         )
         for seed in settings.seeds
     ]
     people = population(settings.seeds, splits)
+    synchronised = synchronised_count(np.asarray(people.train.counts), settings.twin.synchronised)
+    _require_teachable(settings, synchronised)
     system = load_profile(settings.system.profile)
     fleets = [
         sample_fleet(
-            draw_key(jax.random.key(seed), 0, Purpose.FLEET),
+            draw_key(part_key(seed, Part.WORLD), 0, Purpose.FLEET),
             system,
             data.users,
             uplink_hz=settings.system.uplink_hz,
@@ -110,9 +111,7 @@ def prepare(settings: DtKdStudy, execution: Execution, data_dir: Path | None = N
     return Setup(
         source=source,
         federation=everywhere(Federation(table=example_table(source), people=people), execution),
-        synchronised=jnp.asarray(
-            synchronised_count(np.asarray(people.train.counts), settings.twin.synchronised)
-        ),
+        synchronised=jnp.asarray(synchronised),
         partition=_partition_frame(source, settings.seeds, splits),
         teacher=teacher,
         students=students,
@@ -120,6 +119,18 @@ def prepare(settings: DtKdStudy, execution: Execution, data_dir: Path | None = N
         profiles=tuple(profile(model) for model in students),
         fleets=jax.tree.map(lambda *leaves: jnp.stack(leaves), *fleets),
     )
+
+
+def _require_teachable(settings: DtKdStudy, synchronised: np.ndarray) -> None:
+    for seed, held in zip(
+        settings.seeds, synchronised.reshape(len(settings.seeds), -1), strict=True
+    ):
+        if not held.any():
+            raise ValueError(
+                f"twin.synchronised: found {settings.twin.synchronised:g}, which rounds to no "
+                f"example of any user (seed {seed}), so that there is nothing to train a teacher "
+                "on; allowed: a share that gives at least one user one example"
+            )
 
 
 def _build(spec: ModelSpec, shape: Sequence[int], n_classes: int, where: str) -> Model:

@@ -5,10 +5,10 @@ from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
-from scipy import stats
+
+from fedjax_kd.statistics import mean_interval
 
 PLACES = ("device", "server")
-INTERVAL = 0.95
 
 
 class Outcome(NamedTuple):
@@ -185,19 +185,10 @@ def summary_table(outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
     for policy, outcome in outcomes.items():
         row: dict[str, object] = {"policy": policy}
         for metric, values in policy_metrics(outcome).items():
-            low, high = t_interval(values)
-            row |= {metric: values.mean(), f"{metric}_low": low, f"{metric}_high": high}
+            mean, low, high = mean_interval(values)
+            row |= {metric: mean, f"{metric}_low": low, f"{metric}_high": high}
         rows.append(row)
     return pd.DataFrame(rows)
-
-
-def t_interval(values: np.ndarray) -> tuple[float, float]:
-    """Student's t interval of the mean of `values` [S] at 95 %; NaN for fewer than two."""
-    n = len(values)
-    if n < 2:
-        return float("nan"), float("nan")
-    half = stats.t.ppf(0.5 + INTERVAL / 2, n - 1) * values.std(ddof=1) / np.sqrt(n)
-    return float(values.mean() - half), float(values.mean() + half)
 
 
 def accuracy_frame(

@@ -25,8 +25,9 @@ def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -
     """Sets JAX up for a study; call it before anything starts a backend.
 
     On a CPU the study runs on several devices of one thread each, which was 1.1 to 1.5 times as
-    fast as one device with as many threads. Accelerators are not affected. What the user has set in
-    `XLA_FLAGS` or `JAX_COMPILATION_CACHE_DIR` stands.
+    fast as one device with as many threads. Accelerators are not affected. A number of host devices
+    or threads that the user has set in `XLA_FLAGS` stands, and so does the folder of
+    `JAX_COMPILATION_CACHE_DIR`.
 
     Args:
       devices: number of CPU devices; None takes one for each core, eight at most.
@@ -38,11 +39,14 @@ def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -
         os.environ["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
     import jax
 
-    jax.config.update("jax_num_cpu_devices", devices or min(MAX_AUTO_DEVICES, available_cpus()))
-    if cache_dir is None or not _usable(cache_dir):
+    if devices is not None or "xla_force_host_platform_device_count" not in flags:
+        count = devices or min(MAX_AUTO_DEVICES, available_cpus())
+        jax.config.update("jax_num_cpu_devices", count)
+    chosen = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+    if cache_dir is None or not (chosen or _usable(cache_dir)):
         jax.config.update("jax_enable_compilation_cache", False)
         return
-    if not os.environ.get("JAX_COMPILATION_CACHE_DIR"):
+    if not chosen:
         jax.config.update("jax_compilation_cache_dir", str(cache_dir))
     jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.3)
 

@@ -19,6 +19,7 @@ from pydantic import TypeAdapter, ValidationError
 from fedjax_kd.study.problems import SettingsError, problems_of, shown
 from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.study.yaml_text import YamlError, read_yaml
+from fedjax_kd.system import Profile, load_profile
 
 STUDIES: dict[str, type[DtKdStudy]] = {"dt_kd": DtKdStudy}
 
@@ -92,8 +93,16 @@ def settings_to_dict(settings: DtKdStudy) -> dict[str, Any]:
 
 
 def settings_hash(settings: DtKdStudy) -> str:
-    """Returns 16 hexadecimal digits that tell one study from another."""
-    canonical = json.dumps(settings_to_dict(settings), sort_keys=True, separators=(",", ":"))
+    """Returns 16 hexadecimal digits that tell one study from another.
+
+    The numbers of the device profile count, not only its name: its file may be the user's own.
+
+    Raises:
+      ValueError: the device profile does not exist or is wrong.
+    """
+    profile = TypeAdapter(Profile).dump_python(load_profile(settings.system.profile), mode="json")
+    identity = {"settings": settings_to_dict(settings), "profile": profile}
+    canonical = json.dumps(identity, sort_keys=True, separators=(",", ":"))
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 

@@ -18,6 +18,7 @@ from fedjax_kd.study import dt_kd_tables as tables
 from fedjax_kd.study.dt_kd_learning import (
     DEPLOYMENT_STAGE,
     PROFILE_STAGE,
+    Course,
     Scores,
     SoftLabels,
     score_clients,
@@ -53,7 +54,7 @@ def run_study(
 
     Raises:
         ValueError: before anything is trained, for settings that cannot be met.
-        FloatingPointError: if an accuracy table is not finite.
+        FloatingPointError: if a training loss is not finite; says where.
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     execution = default_execution() if execution is None else execution
@@ -66,11 +67,12 @@ def run_study(
     n_clients = setup.federation.people.n_clients
 
     with progress.stage("teacher", settings.teacher.rounds) as stage:
-        teacher, accuracy, loss = train_teacher(
+        teacher = train_teacher(
             settings, setup.teacher, setup.federation, setup.synchronised, execution, stage
         )
-    metrics = _curve(settings, "teacher", accuracy, loss)
-    soft = soft_labels(setup.teacher, teacher, setup.federation, execution=execution)
+    metrics = _curve(settings, "teacher", teacher)
+    _write_metrics(folder, metrics)
+    soft = soft_labels(setup.teacher, teacher.predictor, setup.federation, execution=execution)
 
     kinds = assemble.soft_label_kinds(settings, setup)
     with progress.stage("accuracy table", len(kinds) * len(labels) * n_clients) as stage:
@@ -81,8 +83,13 @@ def run_study(
 
     with progress.stage("FedAvg baseline", settings.fedavg.rounds) as stage:
         smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
-        fedavg_scores, curve = _fedavg(settings, setup, smallest, execution, stage)
-        metrics += curve
+        small = setup.students[smallest]
+        fedavg = train_fedavg(settings, small, setup.federation, execution, stage)
+        everybody = np.ones(n_clients, bool)
+        fedavg_scores = score_clients(
+            small, fedavg.predictor, setup.federation, everybody, execution
+        )
+    metrics += _curve(settings, "fedavg", fedavg)
 
     with progress.stage("decisions", 2) as stage:
         expected = assemble.expected_accuracy(settings, profile)
@@ -94,6 +101,7 @@ def run_study(
     folder.write_table("frontier.parquet", frontier)
     metrics += assemble.learning_rows(settings, problems, decisions)
     metrics += assemble.study_rows(settings, setup, problems)
+    _write_metrics(folder, metrics)
 
     wanted = assemble.wanted_students(decisions.actions, kinds, profile.kind_at, len(labels))
     n_wanted = sum(int(students.sum()) for students in wanted.values())
@@ -107,7 +115,7 @@ def run_study(
             settings, setup, problems, decisions.actions, profile, deployed
         )
         outcomes["fedavg_smallest"] = assemble.fedavg_outcome(
-            settings, setup, problems, smallest, fedavg_scores
+            settings, setup, problems, smallest, fedavg_scores, fedavg.did
         )
         _write(settings, setup, folder, labels, outcomes, metrics)
         stage.advance(1, f"{len(outcomes)} policies")
@@ -138,24 +146,16 @@ def _train(
     return assemble.StageScores(scores, assemble.kind_at(settings))
 
 
-def _fedavg(
-    settings: DtKdStudy, setup: Setup, smallest: int, execution: Execution, stage: Stage
-) -> tuple[Scores, list[pd.DataFrame]]:
-    model = setup.students[smallest]
-    predictor, accuracy, loss = train_fedavg(settings, model, setup.federation, execution, stage)
-    clients = np.ones(setup.federation.people.n_clients, bool)
-    scores = score_clients(model, predictor, setup.federation, clients, execution)
-    return scores, _curve(settings, "fedavg", accuracy, loss)
-
-
-def _curve(
-    settings: DtKdStudy, scope: str, accuracy: np.ndarray, loss: np.ndarray
-) -> list[pd.DataFrame]:
-    rounds = np.arange(1, accuracy.shape[1] + 1)
+def _curve(settings: DtKdStudy, scope: str, course: Course) -> list[pd.DataFrame]:
+    rounds = np.arange(1, course.accuracy.shape[1] + 1)
     return [
-        tables.metric_rows(settings.seeds, scope, "accuracy_common", accuracy, rounds),
-        tables.metric_rows(settings.seeds, scope, "loss", loss, rounds),
+        tables.metric_rows(settings.seeds, scope, "accuracy_common", course.accuracy, rounds),
+        tables.metric_rows(settings.seeds, scope, "loss", course.loss, rounds),
     ]
+
+
+def _write_metrics(folder: ResultFolder, metrics: list[pd.DataFrame]) -> None:
+    folder.write_table("metrics.parquet", pd.concat(metrics, ignore_index=True))
 
 
 def _write(
@@ -173,5 +173,5 @@ def _write(
     metrics = [*metrics, tables.policy_metric_rows(outcomes, settings.seeds)]
     folder.write_table("decisions.parquet", decisions)
     folder.write_table("ledger.parquet", tables.ledger_table(outcomes, settings.seeds, CAUSES))
-    folder.write_table("metrics.parquet", pd.concat(metrics, ignore_index=True))
+    _write_metrics(folder, metrics)
     folder.write_table("summary.csv", tables.summary_table(outcomes))

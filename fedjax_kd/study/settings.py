@@ -41,6 +41,8 @@ class Data:
     Each user's share is divided into a test split, a validation split and a training split, in that
     order; the caps then keep what a device would have. `common_validation` and `common_test` count
     the examples of the held-out set that every model is scored on (0 takes all that are left).
+    `recordings` matters for sources of overlapping windows: `in_time` tests on the end of every
+    recording, `whole` on recordings that the user has not trained on at all.
     """
 
     source: str = "digits"
@@ -54,6 +56,7 @@ class Data:
     common_fraction: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.2
     common_validation: Count = 200
     common_test: CountOrZero = 0
+    recordings: Literal["in_time", "whole"] = "in_time"
 
 
 # -------------------------------------------------------------------------------------- models
@@ -131,7 +134,7 @@ class Twin:
     reading of the reconstructed delay table).
     """
 
-    synchronised: Fraction = 1.0
+    synchronised: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
     unsynchronised_labels: Literal["none", "free"] = "none"
 
 
@@ -160,7 +163,15 @@ class Objective:
     delay: Literal["sum", "makespan"] = "sum"
     accuracy: Literal["personal", "common", "both"] = "personal"
     reference_draws: Count = 256
-    frontier_weights: tuple[NonNegative, ...] = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
+    frontier_weights: Annotated[tuple[NonNegative, ...], Field(min_length=1)] = (
+        0.0,
+        0.05,
+        0.1,
+        0.2,
+        0.5,
+        1.0,
+        2.0,
+    )
 
 
 @dataclass(config=_checked, frozen=True)
@@ -168,7 +179,7 @@ class Policy:
     """Tabular Q-learning over (user, users offloaded so far), and the policies beside it."""
 
     episodes: Count = 20_000
-    frontier_episodes: Count = 5_000
+    frontier_episodes: Count = 20_000
     learning_rate: Annotated[float, Field(strict=True, gt=0, le=1)] = 0.1
     discount: Annotated[float, Field(strict=True, gt=0, le=1)] = 1.0
     epsilon_start: Fraction = 1.0

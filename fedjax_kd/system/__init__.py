@@ -7,7 +7,7 @@ from fedjax_kd.system.channel import (
     shannon_rate,
 )
 from fedjax_kd.system.fleet import Fleet, sample_fleet
-from fedjax_kd.system.ledger import CAUSES, Ledger, Timeline, ledger_columns, timeline
+from fedjax_kd.system.ledger import CAUSES, Ledger, Timeline, timeline
 from fedjax_kd.system.price import HasShares, Shares, compute_energy_j, price
 from fedjax_kd.system.profile import Profile, load_profile, parse_profile, profile_names
 from fedjax_kd.system.workload import (
@@ -31,7 +31,6 @@ __all__ = [
     "Workload",
     "compute_energy_j",
     "device_training_s",
-    "ledger_columns",
     "load_profile",
     "macro_cell_gain",
     "noise_w_per_hz",

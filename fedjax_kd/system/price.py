@@ -9,8 +9,8 @@ Assumptions of this package (the DT-KD paper's text gives none):
   downlink for as long as it lasts;
 - listening, idling and the circuits cost nothing.
 
-Precision: float32 throughout. FLOPs (about 1e11) and bits (about 1e9) keep seven digits, and so does
-each price; sums over users agree with sums taken in another order to about 1e-6 relative.
+Precision: float32 throughout. FLOPs (about 1e11) and bits (about 1e9) keep seven digits, and so
+does each price; sums over users agree with sums taken in another order to about 1e-6 relative.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Shares(NamedTuple):
 
 
 class HasShares(Protocol):
-    """Anything that says what each user has of the three budgets, such as an allocation's solution."""
+    """Anything that says what each user has of the three budgets, such as a solution."""
 
     @property
     def server_flops_per_s(self) -> jax.Array:
@@ -122,6 +122,6 @@ def compute_energy_j(
 
 
 def _time_s(load: jax.Array, rate: jax.Array) -> jax.Array:
-    """load / rate; zero without a load, infinite for a load at rate zero."""
+    """Load / rate; zero without a load, infinite for a load at rate zero."""
     loaded = load > 0
     return jnp.where(loaded, load / jnp.where(loaded, rate, 1.0), 0.0)

@@ -1,6 +1,7 @@
 """Device profiles: the ranges and constants of a simulated world, in YAML files beside this one.
 
-None of the numbers is the DT-KD paper's, whose text gives none; every file says where each comes from.
+None of the numbers is the DT-KD paper's, whose text gives none; every file says where each comes
+from.
 """
 
 from __future__ import annotations

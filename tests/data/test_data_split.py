@@ -188,11 +188,15 @@ recordings = st.lists(
     test_fraction=st.floats(0.1, 0.6),
     validation_fraction=st.floats(0.05, 0.35),
     seed=st.integers(0, 2**31),
+    how=st.sampled_from(["in_time", "whole"]),
 )
 def test_no_raw_sample_of_a_recording_is_in_two_parts(
-    recordings_of, test_fraction, validation_fraction, seed
+    recordings_of, test_fraction, validation_fraction, seed, how
 ):
-    source = recorded_source(recordings_of)
+    if how == "in_time":  # long enough for three parts and two gaps
+        test_fraction, validation_fraction = 0.6 * test_fraction, 0.6 * validation_fraction
+    lengths = (1000, 1500) if how == "in_time" else (300, 800)
+    source = recorded_source(recordings_of, lengths)
     split = build_split(
         source,
         Natural(),
@@ -200,13 +204,15 @@ def test_no_raw_sample_of_a_recording_is_in_two_parts(
         rng=host_rng(seed, "split"),
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
+        recordings=how,
     )
     parts = [np.concatenate(part) for part in (split.train, split.validation, split.test)]
     for one, two in itertools.combinations(parts, 2):
         assert not raw_samples(source, one) & raw_samples(source, two)
     assert source.train_groups is not None
     train_groups, test_groups = source.train_groups[parts[0]], source.train_groups[parts[2]]
-    assert not set(train_groups) & set(test_groups)
+    if how == "whole":
+        assert not set(train_groups) & set(test_groups)
     for user in range(len(recordings_of)):
         mine = np.concatenate([split.train[user], split.validation[user], split.test[user]])
         assert source.train_users is not None
@@ -215,7 +221,7 @@ def test_no_raw_sample_of_a_recording_is_in_two_parts(
 
 def test_two_recordings_a_class_give_one_to_the_test_part_and_a_gap_before_the_tail():
     source = recorded_source([[2, 2]], lengths=(1100, 1101))  # 21 windows a recording
-    split = build_split(source, Natural(), 1, rng=host_rng(0, "split"))
+    split = build_split(source, Natural(), 1, rng=host_rng(0, "split"), recordings="whole")
     assert source.train_groups is not None
     assert len(split.test[0]) == 2 * 21
     assert len(split.validation[0]) == 2 * 6  # 15 % of the class's 42 windows
@@ -228,9 +234,24 @@ def test_two_recordings_a_class_give_one_to_the_test_part_and_a_gap_before_the_t
         assert before.max() == tail.min() - 2
 
 
+def test_a_recording_cut_in_time_ends_with_the_test_part_after_two_gaps():
+    source = recorded_source([[2, 2]], lengths=(1100, 1101))  # 21 windows a recording
+    split = build_split(source, Natural(), 1, rng=host_rng(0, "split"))
+    assert source.train_groups is not None
+    for name in range(4):
+        train, validation, test = (
+            np.sort(part[0][source.train_groups[part[0]] == name])
+            for part in (split.train, split.validation, split.test)
+        )
+        assert (len(train), len(validation), len(test)) == (21 - 5 - 3 - 2, 3, 5)
+        assert validation[0] == train[-1] + 2
+        assert test[0] == validation[-1] + 2
+        np.testing.assert_array_equal(np.diff(train), 1)
+
+
 def test_many_recordings_are_divided_whole():
     source = recorded_source([[8, 8, 8]])
-    split = build_split(source, Natural(), 1, rng=host_rng(0, "split"))
+    split = build_split(source, Natural(), 1, rng=host_rng(0, "split"), recordings="whole")
     assert source.train_groups is not None
     groups = [
         set(source.train_groups[part[0]]) for part in (split.train, split.validation, split.test)

@@ -73,6 +73,12 @@ def test_prefixes_end_at_the_whole_decision(problem, delay):
         objective = Sharing(delay=delay)
         prefixes = prefix_utility(problem, actions, objective)
         assert float(prefixes[0]) == 0.0
+        for n in (1, 3):
+            decided = jnp.arange(5) < n
+            delay_s = allocate(problem, actions, decided, objective).total_s
+            accuracy = float(jnp.sum(jnp.where(decided, chosen(problem.accuracy, actions), 0.0)))
+            price = float(problem.delay_weight * delay_s / problem.reference_delay_s)
+            np.testing.assert_allclose(prefixes[n], accuracy / 5 - price, rtol=1e-3, atol=1e-5)
         whole = total_utility(problem, actions, objective)
         np.testing.assert_allclose(prefixes[-1], whole, rtol=1e-4, atol=1e-5)
 
@@ -120,7 +126,7 @@ def test_when_only_delay_counts_the_fastest_decision_wins(problem):
 
 
 def test_solo_utility_is_that_of_an_equal_share(problem):
-    alone = solo_utility(problem)
+    alone = solo_utility(problem, SOLVED)
     assert alone.shape == (5, 6)
     fleet, n, action = problem.fleet, 2, 4
     work = jax.tree.map(lambda leaf: float(leaf[n, action]), problem.workload)
@@ -133,6 +139,13 @@ def test_solo_utility_is_that_of_an_equal_share(problem):
     price_s = float(problem.delay_weight / problem.reference_delay_s)
     want = float(problem.accuracy[n, action]) / 5 - price_s * delay_s
     assert float(alone[n, action]) == pytest.approx(want, rel=1e-4)
+
+
+def test_under_a_makespan_a_user_reckons_with_its_share_of_the_delay(problem):
+    one = solo_utility(problem, SOLVED)
+    other = solo_utility(problem, Sharing(delay="makespan"))
+    gain = problem.accuracy / 5
+    np.testing.assert_allclose(gain - other, (gain - one) / 5, rtol=1e-4, atol=1e-7)
 
 
 def test_decisions_map_over_seeds_and_name_every_policy(make_problem):
@@ -158,7 +171,8 @@ def test_decisions_map_over_seeds_and_name_every_policy(make_problem):
         "largest",
     }
     single = jax.jit(run)(problems[1], keys[1])
-    assert batched.actions["greedy"][1].tolist() == single.actions["greedy"].tolist()
+    for name, actions in batched.actions.items():
+        assert actions[1].tolist() == single.actions[name].tolist(), name
     assert (np.asarray(batched.actions["all_server"]) >= 3).all()
     assert (np.asarray(batched.actions["all_device"]) < 3).all()
     assert set(np.asarray(batched.actions["largest"]).ravel() % 3) == {2}

@@ -118,7 +118,7 @@ def test_pooled_rows_are_the_union_of_each_point(federation):
     assert set(np.asarray(rows.indices[0][:15]).tolist()) == held
 
 
-def test_training_lowers_the_loss_on_the_common_test_set(model, federation, solo):
+def test_rounds_lower_the_training_loss(model, federation, solo):
     method = fedavg(model, epochs=2, batch_size=4, execution=solo)
     state = jax.jit(method.init)(federation)
     step = jax.jit(method.round, donate_argnums=0)

@@ -14,11 +14,12 @@ from scipy import stats
 from fedjax_kd.report import policy_table_csv, policy_table_latex, policy_table_markdown
 from fedjax_kd.report.headline import headline
 from fedjax_kd.report.names import METRICS, policy_order
-from fedjax_kd.report.numbers import count_text, duration_text, mean_interval, scale_for
+from fedjax_kd.report.numbers import count_text, duration_text, scale_for
 from fedjax_kd.report.pictures.comparison import _core
 from fedjax_kd.report.pictures.costs import costs_by_cause
 from fedjax_kd.report.policy_table import policy_table
 from fedjax_kd.report.results import load_results
+from fedjax_kd.statistics import mean_interval
 
 
 @pytest.mark.parametrize(

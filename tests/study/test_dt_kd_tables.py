@@ -44,13 +44,6 @@ def test_worst_decile_is_the_mean_of_the_worst_tenth():
     assert tables.worst_decile(accuracy) == pytest.approx((0 + 1 / 19) / 2)
 
 
-def test_interval_equals_the_t_table():
-    # Two values 0 and 2: mean 1, standard error 1, t(0.975, 1) = 12.706.
-    low, high = tables.t_interval(np.array([0.0, 2.0]))
-    assert (low, high) == pytest.approx((1 - 12.706, 1 + 12.706), abs=1e-3)
-    assert np.isnan(tables.t_interval(np.array([1.0]))).all()
-
-
 def test_decisions_keep_seed_user_and_choice_together():
     samples = np.array([[10, 20], [30, 40]])
     frame = tables.decisions_table({"p": outcome()}, SEEDS, ("a", "b"), samples, samples // 2)

@@ -67,7 +67,7 @@ def test_a_minimal_file_gives_the_defaults():
         ("system: {downlink_hz: .nan}", ["system.downlink_hz: found NaN", "a finite number"]),
         (
             "twin: {synchronised: 1.5}",
-            ["twin.synchronised: found 1.5", "a number, at least 0 and at most 1"],
+            ["twin.synchronised: found 1.5", "a number, above 0 and at most 1"],
         ),
         (
             "data: {partition: {kind: dirichlet, alpha: -1}}",

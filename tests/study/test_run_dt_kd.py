@@ -5,6 +5,12 @@ import json
 import numpy as np
 import pandas as pd
 import pytest
+from dt_kd_tiny import TINY
+
+from fedjax_kd.study.folder import open_folder
+from fedjax_kd.study.load import settings_from_dict
+from fedjax_kd.study.progress import Progress, quiet
+from fedjax_kd.study.run_dt_kd import run_study
 
 POLICIES = {
     "q_learning",
@@ -174,3 +180,15 @@ def test_the_teacher_learns_from_what_the_twins_hold(frames):
     last = curve[curve["round"] == 5].value.mean()
     assert last > curve[curve["round"] == 1].value.mean()
     assert last > 0.5
+
+
+def test_training_that_diverges_stops_the_study_and_says_where(tmp_path):
+    settings = settings_from_dict(TINY, ["teacher.training.learning_rate=1.0e+9"])
+    folder = open_folder(tmp_path / "diverged", settings)
+    try:
+        with pytest.raises(FloatingPointError, match=r"mlp in round .*learning_rate"):
+            run_study(settings, folder, progress=Progress(quiet()))
+    finally:
+        folder.close()
+    assert (folder.path / "partition.parquet").exists()
+    assert folder.read_manifest()["status"] == "running"

@@ -16,9 +16,10 @@ from fedjax_kd.report.names import (
     policy_name,
     policy_order,
 )
-from fedjax_kd.report.numbers import Scale, mean_interval, scale_for
+from fedjax_kd.report.numbers import Scale, scale_for
 from fedjax_kd.report.palette import policy_look
 from fedjax_kd.report.results import Frame, Results
+from fedjax_kd.statistics import mean_interval
 
 
 def draw_frontier(results: Results, layout: Layout) -> Figure:
