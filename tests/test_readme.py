@@ -1,0 +1,43 @@
+"""What the README shows works as it stands there."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from fedjax_kd.study.check import check_study
+from fedjax_kd.study.load import load_settings, settings_from_text
+
+TOP = Path(__file__).parent.parent
+TEXT = (TOP / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", TEXT, flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("block", blocks("yaml"))
+def test_settings_are_valid(block):
+    check_study(settings_from_text(block))
+
+
+@pytest.mark.parametrize("block", blocks("python"))
+def test_library_examples_run(block, capsys):
+    exec(compile(block, "README.md", "exec"), {})
+    assert "nan" not in capsys.readouterr().out
+
+
+def test_links_and_files_that_are_named_exist():
+    named = re.findall(r"\]\((?!https?:)([^)#]+)\)", TEXT)
+    named += re.findall(r"(?:experiments|scripts|fedjax_kd)/[\w/]+\.(?:yaml|sh|py)", TEXT)
+    assert named
+    for name in named:
+        assert (TOP / name).exists(), name
+
+
+@pytest.mark.parametrize(
+    "path", sorted((TOP / "experiments").rglob("*.yaml")), ids=lambda p: p.stem
+)
+def test_committed_settings_files_are_valid_and_say_how_to_run_them(path):
+    check_study(load_settings(path))
+    assert f"fedjax-kd run {path.relative_to(TOP)}" in path.read_text(encoding="utf-8")
