@@ -12,13 +12,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fedjax_kd.clients import Part, branch, keep_first, pooled, stack_tables
-from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport
+from fedjax_kd.clients import Part, Population, branch, keep_first, pooled, stack_tables
+from fedjax_kd.methods.contract import Federation, Predictor, Round, RoundReport
 from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students, own_student
 from fedjax_kd.methods.fedavg import fedavg
 from fedjax_kd.models import Model
 from fedjax_kd.study.progress import Stage
-from fedjax_kd.study.settings import DtKdStudy, Training
+from fedjax_kd.study.settings import DtKdStudy, FedAvgBaseline, Teacher, Training
 from fedjax_kd.training import Execution, Rates, accuracy_of_clients, rates
 
 PROFILE_STAGE, DEPLOYMENT_STAGE = 0, 1
@@ -69,25 +69,21 @@ def training_rates(training: Training) -> Rates:
     )
 
 
-def run_rounds(
-    method: Method,
+def run_fedavg(
+    chosen: Teacher | FedAvgBaseline,
     model: Model,
+    trainers: Population,
     federation: Federation,
-    hparams: Rates,
-    rounds: int,
-    everybody: Federation,
     execution: Execution,
     progress: Stage,
 ) -> Course:
-    """Runs a method with everybody taking part, scoring the common test set after each round.
+    """Runs rounds in which all trainers take part, scoring the common test set after each.
 
     Args:
-        method: FedAvg, over twins or users.
-        model: its architecture.
-        federation: who trains.
-        hparams: traced rates.
-        rounds: R.
-        everybody: the users who predict with the result.
+        chosen: rounds and training, as the settings of a stage say.
+        model: the architecture.
+        trainers: who trains.
+        federation: the examples, and the users who predict with the result.
         execution: how clients are run.
         progress: told after each round.
 
@@ -98,6 +94,13 @@ def run_rounds(
         FloatingPointError: if a client's loss is not finite. Deviation from the design: one
             diverging client stops the whole study, because every policy is compared on all seeds.
     """
+    training = chosen.training
+    method = fedavg(
+        model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
+    )
+    hparams = training_rates(training)
+    predicting = federation.people.point
+    federation = replace(federation, people=trainers)
     people = federation.people
     step = jax.jit(method.round, donate_argnums=0)
     active = jnp.ones(people.n_clients, bool)
@@ -105,7 +108,7 @@ def run_rounds(
     state = jax.jit(method.init)(federation)
     accuracies, losses = [], []
     did = None
-    for index in range(rounds):
+    for index in range(chosen.rounds):
         state, report = step(state, federation, hparams, Round(jnp.int32(index), active))
         stack = method.predict(state, federation).stack
         accuracy = accuracy_of_clients(
@@ -126,7 +129,7 @@ def run_rounds(
         losses.append(loss)
         progress.advance(1, f"accuracy {accuracies[-1].mean():.3f}, loss {loss.mean():.3f}")
     assert did is not None
-    predictor = Predictor(stack=method.predict(state, federation).stack, row=everybody.people.point)
+    predictor = Predictor(stack=method.predict(state, federation).stack, row=predicting)
     return Course(predictor, np.stack(accuracies, axis=1), np.stack(losses, axis=1), did)
 
 
@@ -154,7 +157,7 @@ def train_teacher(
         progress: told after each round.
 
     Returns:
-        As `run_rounds`.
+        What came of it.
     """
     people = branch(federation.people, Part.TEACHER)
     twins = replace(people, train=keep_first(people.train, synchronised))
@@ -163,41 +166,15 @@ def train_teacher(
         twins = replace(
             twins, point=points, user=jnp.zeros_like(points), train=pooled(people, twins.train)
         )
-    training = settings.teacher.training
-    method = fedavg(
-        model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
-    )
-    return run_rounds(
-        method,
-        model,
-        replace(federation, people=twins),
-        training_rates(training),
-        settings.teacher.rounds,
-        federation,
-        execution,
-        progress,
-    )
+    return run_fedavg(settings.teacher, model, twins, federation, execution, progress)
 
 
 def train_fedavg(
     settings: DtKdStudy, model: Model, federation: Federation, execution: Execution, progress: Stage
 ) -> Course:
     """Trains the baseline: FedAvg of one small model over all users' own examples."""
-    people = branch(federation.people, Part.FEDAVG)
-    training = settings.fedavg.training
-    method = fedavg(
-        model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
-    )
-    return run_rounds(
-        method,
-        model,
-        replace(federation, people=people),
-        training_rates(training),
-        settings.fedavg.rounds,
-        federation,
-        execution,
-        progress,
-    )
+    users = branch(federation.people, Part.FEDAVG)
+    return run_fedavg(settings.fedavg, model, users, federation, execution, progress)
 
 
 def train_students(
