@@ -1,6 +1,8 @@
 """Accuracy and logits of one model on rows of the example table."""
 
+from collections.abc import Callable
 from functools import partial
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -33,20 +35,15 @@ def accuracy(
     Returns:
         float32 scalar in [0, 1]; 0 if there is nothing to score.
     """
-    capacity = rows.shape[0]
-    batch_size = min(batch_size, capacity)
-    padded = jnp.pad(rows, (0, -capacity % batch_size))
 
-    def step(index, correct):
-        start = index * batch_size
-        inputs, labels = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
-        logits, _ = model.apply(variables, inputs, train=False)
+    def count_hits(correct, start, logits, labels):
         hits = jnp.argmax(logits, axis=-1) == labels
-        valid = start + jnp.arange(batch_size) < count
+        valid = start + jnp.arange(len(labels)) < count
         return correct + jnp.sum(hits & valid, dtype=jnp.int32)
 
-    steps = (count + batch_size - 1) // batch_size
-    correct = jax.lax.fori_loop(0, steps, step, jnp.int32(0))
+    correct = _over_batches(
+        model, variables, table, rows, count, batch_size, count_hits, jnp.int32(0)
+    )
     return correct.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32)
 
 
@@ -65,19 +62,38 @@ def logits_of_rows(
         float32 [n_max, C]; zeros past `count`.
     """
     capacity = rows.shape[0]
-    batch_size = min(batch_size, capacity)
-    padded = jnp.pad(rows, (0, -capacity % batch_size))
 
-    def step(index, out):
-        start = index * batch_size
-        inputs, _ = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
-        logits, _ = model.apply(variables, inputs, train=False)
+    def keep(out, start, logits, labels):
         return jax.lax.dynamic_update_slice(out, logits, (start, 0))
 
-    steps = (count + batch_size - 1) // batch_size
-    blank = jnp.zeros((padded.shape[0], model.n_classes), jnp.float32)
-    out = jax.lax.fori_loop(0, steps, step, blank)[:capacity]
+    blank = jnp.zeros(
+        (capacity + batch_size, model.n_classes), jnp.float32
+    )  # room for a last batch
+    out = _over_batches(model, variables, table, rows, count, batch_size, keep, blank)[:capacity]
     return jnp.where((jnp.arange(capacity) < count)[:, None], out, 0.0)
+
+
+def _over_batches(
+    model: Model,
+    variables: Variables,
+    table: ExampleTable,
+    rows: jax.Array,
+    count: jax.Array,
+    batch_size: int,
+    visit: Callable[[Any, jax.Array, jax.Array, jax.Array], Any],
+    carry: Any,
+) -> Any:
+    """Folds `visit(carry, start, logits [B, C], labels [B])` over the first `count` rows."""
+    batch_size = min(batch_size, rows.shape[0])
+    padded = jnp.pad(rows, (0, -rows.shape[0] % batch_size))
+
+    def step(index, carry):
+        start = index * batch_size
+        inputs, labels = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
+        logits, _ = model.apply(variables, inputs, train=False)
+        return visit(carry, start, logits, labels)
+
+    return jax.lax.fori_loop(0, (count + batch_size - 1) // batch_size, step, carry)
 
 
 @partial(jax.jit, static_argnames=("model", "execution"))
