@@ -9,19 +9,20 @@ import argparse
 import json
 import os
 import sys
+import traceback
 from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fedjax_kd import __version__
+from fedjax_kd.command_line import KINDS, command_line
+from fedjax_kd.study.hosts import ALONE, Hosts, leave, lost_process
 
 if TYPE_CHECKING:
     from fedjax_kd.study.folder import ResultFolder
     from fedjax_kd.study.progress import Stage
     from fedjax_kd.study.settings import DtKdStudy
 
-KINDS = ("methods", "models", "sources", "partitions", "profiles", "policies")
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
 
@@ -35,7 +36,14 @@ def main(argv: Sequence[str] | None = None) -> int:
       0 if all is well, 2 if the command, its settings or its files were refused, 1 for a defect of
       the program, 130 if the user interrupted it.
     """
-    arguments = _parser().parse_args(argv)
+    arguments = command_line(COMMANDS).parse_args(argv)
+    arguments.hosts = ALONE
+    code = _outcome(arguments)
+    return leave(arguments.hosts, code)
+
+
+def _outcome(arguments: argparse.Namespace) -> int:
+    """Runs the command and says what went wrong, if anything did; returns the exit code."""
     try:
         code = arguments.command(arguments)
         sys.stdout.flush()
@@ -47,10 +55,13 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return OK
     except Exception as error:
-        if arguments.debug:
+        if arguments.debug and arguments.hosts == ALONE:
             raise
-        if _is_message(error):
-            print(f"error: {error}", file=sys.stderr)
+        if arguments.debug:
+            traceback.print_exc()
+        lost = lost_process(error) if arguments.hosts.count > 1 else None
+        if lost or _is_message(error):
+            print(f"error: {arguments.hosts.signed(lost or str(error))}", file=sys.stderr)
             return REFUSED
         summary = " ".join(str(error).split())[:500]
         print(f"unexpected error: {type(error).__name__}: {summary}", file=sys.stderr)
@@ -77,7 +88,14 @@ def _run(arguments: argparse.Namespace) -> int:
     _check_usage(arguments)
     from fedjax_kd.study.load import load_settings, settings_hash
 
+    arguments.hosts = _join(arguments)
     settings = load_settings(arguments.file, arguments.set)
+    if arguments.hosts.count > 1:
+        from fedjax_kd.study.environment import versions
+        from fedjax_kd.study.hosts import agree
+
+        agree("settings", settings_hash(settings))
+        agree("versions", json.dumps(versions(), sort_keys=True))
 
     from fedjax_kd.study.catalog import require_source
     from fedjax_kd.study.check import check_study
@@ -96,16 +114,31 @@ def _run(arguments: argparse.Namespace) -> int:
         _say(arguments, answer, f"{arguments.file}: the study can run (settings {digest})")
         return OK
 
-    from fedjax_kd.study.folder import open_folder
+    from fedjax_kd.study.folder import open_folder_together
 
-    folder = open_folder(arguments.out, settings, force=arguments.force)
+    folder = open_folder_together(arguments.hosts, arguments.out, settings, arguments.force)
     try:
         return _run_in(folder, settings, arguments)
     finally:
         folder.close()
 
 
+def _join(arguments: argparse.Namespace) -> Hosts:
+    from fedjax_kd.study.hosts import ALONE, host_options, join
+
+    options = host_options(arguments)
+    if not options.several:
+        return ALONE
+    _prepare_backend(arguments)
+    hosts = join(options)
+    if not hosts.first:
+        arguments.quiet, arguments.json = True, False
+    return hosts
+
+
 def _prepare_backend(arguments: argparse.Namespace) -> None:
+    if arguments.hosts.count > 1:
+        return  # done before joining
     from fedjax_kd.study.environment import prepare_backend
 
     prepare_backend(arguments.devices, None if arguments.no_cache else _cache_dir())
@@ -134,13 +167,22 @@ def _run_in(folder: ResultFolder, settings: DtKdStudy, arguments: argparse.Names
 
     mode = "json" if arguments.json else "quiet" if arguments.quiet else "auto"
     with shown_progress(mode, sys.stderr) as progress:
-        run_study(settings, folder, data_dir=arguments.data_dir, progress=progress)
+        run_study(
+            settings,
+            folder,
+            data_dir=arguments.data_dir,
+            progress=progress,
+            form=arguments.execution,
+            trials=None if arguments.no_cache else _cache_dir() / "trials.json",
+        )
     _finish(folder, arguments, f"{folder.path} holds the results.")
     return OK
 
 
 def _finish(folder: ResultFolder, arguments: argparse.Namespace, text: str) -> None:
     """Draws the report unless it is there from an earlier run, and says where it is."""
+    if not folder.writes:
+        return
     if folder.state != "complete" or not folder.report_path.exists():
         from fedjax_kd.report import render_report
 
@@ -196,6 +238,8 @@ def _prepare_data(arguments: argparse.Namespace) -> int:
 
 
 def _say(arguments: argparse.Namespace, answer: dict[str, Any], text: str) -> None:
+    if not arguments.hosts.first:
+        return
     print(json.dumps(answer) if arguments.json else text, flush=True)
 
 
@@ -210,148 +254,22 @@ def _cache_dir() -> Path:
     return user_cache_path("fedjax_kd", appauthor=False) / "xla"
 
 
-def _devices(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: auto or a number from 1 on")
-    return int(text)
+def _doctor(_: argparse.Namespace) -> int:
+    from fedjax_kd.doctor import report_lines
+    from fedjax_kd.study.environment import prepare_backend
+
+    prepare_backend(None, _cache_dir())
+    print("\n".join(report_lines()))
+    return OK
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="fedjax-kd",
-        description="Simulate knowledge distillation in heterogeneous federated learning.",
-        epilog="""\
-the usual order:
-  fedjax-kd list                                        see what a settings file can name
-  fedjax-kd run experiments/dt_kd/digits.yaml --check   check a settings file in a second
-  fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
-                                                        run the study and draw its report
-
-`fedjax-kd COMMAND --help` explains a command with examples.""",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--version", action="version", version=f"fedjax-kd {__version__}")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for add in (_add_run, _add_report, _add_list, _add_prepare_data):
-        command = add(commands)
-        command.formatter_class = argparse.RawDescriptionHelpFormatter
-        command.add_argument("--debug", action="store_true", help="show the traceback of any error")
-    return parser
-
-
-def _add_run(commands: Any) -> argparse.ArgumentParser:
-    run = commands.add_parser(
-        "run",
-        help="run the study of a settings file",
-        description="""\
-Run the study that a settings file describes and draw its report.
-
-The settings are checked before anything is computed. The folder DIR then gets settings.yaml (with
-every default filled in), manifest.json, tables and report.html. A folder that holds the same study
-complete is left as it is; one that holds another study is refused.""",
-        epilog="""\
-examples:
-  fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
-  fedjax-kd run study.yaml --set data.users=10 --set data.partition.alpha=0.1 --out results/ten
-  fedjax-kd run study.yaml --set 'data.partition={kind: iid}' --set students.0.width=0.5 --check
-
-A key of --set is the path of a setting, with numbers from 0 on for the items of lists; a value is
-YAML, and replaces what the file says.""",
-    )
-    run.add_argument("file", metavar="FILE", help="settings in YAML")
-    run.add_argument("--out", metavar="DIR", type=Path, help="folder for the results")
-    run.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="change a setting"
-    )
-    run.add_argument("--check", action="store_true", help="check the settings and stop")
-    run.add_argument(
-        "--force",
-        action="store_true",
-        help="if DIR holds results, rename it to DIR.old-1 (or -2, ...) and start anew",
-    )
-    run.add_argument(
-        "--devices",
-        metavar="N",
-        type=_devices,
-        help="CPU devices that share the clients; auto (the default) is one per core, 8 at most",
-    )
-    run.add_argument("--data-dir", metavar="DIR", type=Path, help="where prepared data sets lie")
-    run.add_argument("--quiet", action="store_true", help="show no progress")
-    run.add_argument("--json", action="store_true", help="write progress as lines of JSON")
-    run.add_argument(
-        "--no-cache", action="store_true", help="neither use nor keep compiled programs"
-    )
-    run.set_defaults(command=_run, parser=run)
-    return run
-
-
-def _add_report(commands: Any) -> argparse.ArgumentParser:
-    report = commands.add_parser(
-        "report",
-        help="draw the report of finished results again",
-        description="Draw report.html from the tables in a folder of results; nothing is trained.",
-        epilog="""\
-examples:
-  fedjax-kd report results/digits
-  fedjax-kd report results/digits --output digits.html""",
-    )
-    report.add_argument("dir", metavar="DIR", type=Path, help="a folder that `run` has filled")
-    report.add_argument(
-        "--output", metavar="FILE", type=Path, help="where to; DIR/report.html by default"
-    )
-    report.set_defaults(command=_report)
-    return report
-
-
-def _add_list(commands: Any) -> argparse.ArgumentParser:
-    listing = commands.add_parser(
-        "list",
-        help="list what a settings file can name",
-        description="List the methods, models, data sources, partitions, profiles and policies.",
-        epilog="""\
-examples:
-  fedjax-kd list
-  fedjax-kd list models""",
-    )
-    listing.add_argument("kind", nargs="?", choices=KINDS, help="list one kind only")
-    listing.set_defaults(command=_list)
-    return listing
-
-
-def _add_prepare_data(commands: Any) -> argparse.ArgumentParser:
-    prepare = commands.add_parser(
-        "prepare-data",
-        help="make a data set of raw files readable, without internet",
-        description="""\
-Write the raw files of a data set (IDX files, CIFAR's archives, ...) in the format of
-tensorflow-datasets, under the stock name and version; TensorFlow is not needed.""",
-        epilog="""\
-examples:
-  fedjax-kd prepare-data fashion_mnist --from /usr/share/datasets/fashion-mnist
-  fedjax-kd prepare-data cifar10 --from downloads/cifar-10-python.tar.gz --data-dir data""",
-    )
-    prepare.add_argument("name", metavar="NAME", help="a source, as `fedjax-kd list sources` says")
-    prepare.add_argument(
-        "--from",
-        dest="source",
-        metavar="DIR",
-        type=Path,
-        required=True,
-        help="folder or archive of raw files",
-    )
-    prepare.add_argument(
-        "--data-dir",
-        metavar="DIR",
-        type=Path,
-        help="where to write; $TFDS_DATA_DIR or ~/tensorflow_datasets by default",
-    )
-    prepare.add_argument(
-        "--no-verify", action="store_true", help="take files whose checksums are not the known ones"
-    )
-    prepare.set_defaults(command=_prepare_data)
-    return prepare
+COMMANDS = {
+    "run": _run,
+    "report": _report,
+    "list": _list,
+    "prepare-data": _prepare_data,
+    "doctor": _doctor,
+}
 
 
 if __name__ == "__main__":

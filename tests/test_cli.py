@@ -26,8 +26,8 @@ def calls(monkeypatch):
     """Puts an instant study in place of the real one; holds what it was called with."""
     seen = []
 
-    def run_study(settings, folder, *, progress, data_dir=None):
-        seen.append((settings, folder.path, data_dir))
+    def run_study(settings, folder, *, progress, data_dir=None, form="auto", trials=None):
+        seen.append((settings, folder.path, data_dir, form))
         with progress.stage("teacher", total=1) as stage:
             stage.advance(1, "accuracy 0.5")
         folder.write_text("metrics.csv", "a\n1\n")
@@ -87,6 +87,9 @@ def test_help_teaches(words, parts, capsys):
         (["run"], "FILE"),
         (["run", "x.yaml"], "--out DIR is required"),
         (["run", "x.yaml", "--out", "o", "--devices", "0"], "found '0'; allowed: auto or a number"),
+        (["run", "x.yaml", "--out", "o", "--execution", "loop"], "found 'loop'; allowed: auto"),
+        (["run", "x.yaml", "--out", "o", "--execution", "chunked:0"], "found 'chunked:0'"),
+        (["run", "x.yaml", "--out", "o", "--processes", "0"], "found '0'; allowed: a whole number"),
         (["list", "dogs"], "invalid choice: 'dogs'"),
         (["prepare-data", "mnist"], "--from"),
     ],
@@ -187,8 +190,9 @@ def test_the_settings_files_of_the_project_are_valid(path):
 def test_run_hands_over_settings_and_ends_with_the_report(study_file, calls, tmp_path, capsys):
     out = tmp_path / "out"
     words = ["run", study_file, "--set", "data.users=7", "--data-dir", "d", "--out", str(out)]
-    assert cli.main(words) == 0
-    ((settings, path, data_dir),) = calls
+    assert cli.main([*words, "--execution", "chunked:3"]) == 0
+    ((settings, path, data_dir, form),) = calls
+    assert form == "chunked:3"
     assert (settings.title, settings.data.users) == ("mine", 7)
     assert (path, data_dir) == (out, Path("d"))
     shown = capsys.readouterr()
@@ -326,7 +330,10 @@ print(versions()["jax"] == jax.__version__, versions()["fedjax-kd"])
 """)
     assert text.splitlines() == [
         f"3 {tmp_path / 'xla'}",
-        "['--xla_cpu_multi_thread_eigen=false'] cpu 3",
+        "['--xla_cpu_multi_thread_eigen=false', "
+        "'--xla_cpu_collective_call_warn_stuck_timeout_seconds=604800', "
+        "'--xla_cpu_collective_call_terminate_timeout_seconds=604800', "
+        "'--xla_cpu_collective_timeout_seconds=604800'] cpu 3",
         f"True {__version__}",
     ]
 
@@ -354,4 +361,6 @@ prepare_backend()
 import jax
 print(os.environ["XLA_FLAGS"], jax.config.jax_enable_compilation_cache)
 """)
-    assert text.split() == [flag, "False"]
+    *flags, cached = text.split()
+    assert [f for f in flags if "multi_thread_eigen" in f] == [flag]
+    assert cached == "False"

@@ -1,9 +1,16 @@
 """Clients of all study points on one axis, and the randomness that belongs to each."""
 
+from fedjax_kd.clients.participation import drop_out as drop_out
+from fedjax_kd.clients.participation import put_rows as put_rows
+from fedjax_kd.clients.participation import sample_cohort as sample_cohort
+from fedjax_kd.clients.participation import select as select
+from fedjax_kd.clients.participation import take_rows as take_rows
 from fedjax_kd.clients.population import Population as Population
 from fedjax_kd.clients.population import branch as branch
 from fedjax_kd.clients.population import client_keys as client_keys
 from fedjax_kd.clients.population import keep_first as keep_first
+from fedjax_kd.clients.population import per_client as per_client
+from fedjax_kd.clients.population import per_point as per_point
 from fedjax_kd.clients.population import pooled as pooled
 from fedjax_kd.clients.population import population as population
 from fedjax_kd.clients.population import stack_tables as stack_tables

@@ -7,6 +7,7 @@ axis is executed: client k belongs to the server of point `point[k]` and is user
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -103,6 +104,16 @@ def client_keys(
     return jax.vmap(lambda root, user: client_key(root, round_index, purpose, user))(
         people.roots[people.point], people.user
     )
+
+
+def per_point(tree: Any, people: Population) -> Any:
+    """Hyper-parameters, scalars or [S], as one value per study point: every leaf [S]."""
+    return jax.tree.map(lambda leaf: jnp.broadcast_to(leaf, (people.n_points,)), tree)
+
+
+def per_client(tree: Any, people: Population) -> Any:
+    """Hyper-parameters, scalars or [S], as every client's own value: every leaf [K]."""
+    return jax.tree.map(lambda leaf: leaf[people.point], per_point(tree, people))
 
 
 def keep_first(rows: IndexTable, counts: jax.Array) -> IndexTable:

@@ -19,6 +19,8 @@ class Purpose(IntEnum):
     FLEET = 2
     POLICY = 3
     REFERENCE = 4
+    PARTICIPATION = 5
+    DROP_OUT = 6
 
 
 class Part(IntEnum):

@@ -36,15 +36,20 @@ def group_norm(
     """
     if x.ndim != 4:
         raise ValueError(f"x must be [B, H, W, C]; got shape {x.shape}")
+    check_norm(x.shape[3], scale, offset, groups)
     channels = x.shape[3]
+    flat = x.reshape(x.shape[0], -1, channels)
+    return _group_norm(*vary_alike(flat, scale, offset), groups, epsilon).reshape(x.shape)
+
+
+def check_norm(channels: int, scale: jax.Array, offset: jax.Array, groups: int) -> None:
+    """Checks the arguments of `group_norm` beside the images."""
     if scale.shape != (channels,) or offset.shape != (channels,):
         raise ValueError(
             f"scale and offset must be [{channels}]; got {scale.shape} and {offset.shape}"
         )
     if groups < 1 or channels % groups:
         raise ValueError(f"groups must divide the {channels} channels; got {groups}")
-    flat = x.reshape(x.shape[0], -1, channels)
-    return _group_norm(*vary_alike(flat, scale, offset), groups, epsilon).reshape(x.shape)
 
 
 def _pixel_sum(x: jax.Array) -> jax.Array:

@@ -43,18 +43,37 @@ class Round:
 
 
 @struct.dataclass
+class State:
+    """What a method carries from round to round, one struct for all methods.
+
+    The two parts are told apart so that the engine can hand a method some clients only: a sampled
+    cohort, or the part of a population too large for the device.
+
+    Attributes:
+        server: pytree of arrays [S, ...], one row per study point.
+        clients: pytree of arrays [K, ...], one row per client; `()` if clients keep nothing.
+    """
+
+    server: Any
+    clients: Any
+
+
+@struct.dataclass
 class RoundReport:
     """What the clients did in a round; zeros for those that did not take part.
 
     Attributes:
         loss: float32 [K], mean training loss.
-        work_flops: float32 [K], floating-point operations on the client.
+        work_flops: float32 [K], floating-point operations that the method asks of the client.
+        executed_flops: float32 [K], what the simulator spent on it: padded batches, and waiting for
+            larger clients of a vectorised chunk, come on top (`training.executed_examples`).
         uplink_bits: float32 [K], sent by the client.
         downlink_bits: float32 [K], received by the client.
     """
 
     loss: jax.Array
     work_flops: jax.Array
+    executed_flops: jax.Array
     uplink_bits: jax.Array
     downlink_bits: jax.Array
 
@@ -73,7 +92,9 @@ class Predictor:
 
 
 class Method(NamedTuple):
-    """Pure functions, after optax's init/update pair; `State` and `HParams` are the method's own.
+    """Pure functions, after optax's init/update pair.
+
+    `HParams` are the method's own: a pytree whose leaves are scalars or [S], one per study point.
 
     Attributes:
         init: `(federation) -> State`.
@@ -81,6 +102,6 @@ class Method(NamedTuple):
         predict: `(State, federation) -> Predictor`.
     """
 
-    init: Callable[[Federation], Any]
-    round: Callable[[Any, Federation, Any, Round], tuple[Any, RoundReport]]
-    predict: Callable[[Any, Federation], Predictor]
+    init: Callable[[Federation], State]
+    round: Callable[[State, Federation, Any, Round], tuple[State, RoundReport]]
+    predict: Callable[[State, Federation], Predictor]

@@ -34,7 +34,7 @@ import jax
 import jax.numpy as jnp
 from flax import struct
 
-from fedjax_kd.clients import Purpose, client_keys
+from fedjax_kd.clients import Purpose, client_keys, per_client
 from fedjax_kd.data import gather
 from fedjax_kd.distill import distillation_loss, masked_mean
 from fedjax_kd.methods.contract import Federation, Predictor
@@ -97,7 +97,7 @@ def soft_labels(
         jnp.ones(people.n_clients, bool),
         execution,
     )
-    return settled(jax.lax.stop_gradient(logits), execution, stacked=True)
+    return settled(jax.lax.stop_gradient(logits), execution, axis="clients")
 
 
 @partial(jax.jit, static_argnames=("model", "execution"))
@@ -116,7 +116,7 @@ def init_students(
         Variables stacked [K, ...].
     """
     students = jax.vmap(model.init)(client_keys(federation.people, stage, Purpose.INIT))
-    return settled(students, execution, stacked=True)
+    return settled(students, execution, axis="clients")
 
 
 @partial(
@@ -147,7 +147,7 @@ def distil(
         labels: float32 [K, n_max, C], the teacher's logits.
         labelled: int32 [K], how many of each client's first rows have a soft label; 0 is training
             without a teacher.
-        hparams: traced hyper-parameters.
+        hparams: traced hyper-parameters, scalars or [S].
         stage: int32 scalar that names the batch order's draws.
         active: bool [K]; the other students come back unchanged.
         epochs: static.
@@ -160,8 +160,8 @@ def distil(
     people = federation.people
 
     def one_client(student, inputs, shared):
-        key, rows, count, soft, soft_count = inputs
-        table, hparams = shared
+        key, rows, count, soft, soft_count, hparams = inputs
+        (table,) = shared
 
         def batch_loss(params, stats, positions, mask):
             examples, truth = gather(table, rows[positions])
@@ -187,10 +187,13 @@ def distil(
         )
 
     keys = client_keys(people, stage, Purpose.BATCH_ORDER)
-    inputs = (keys, people.train.indices, people.train.counts, labels, labelled)
-    shared = (federation.table, hparams)
-    students, loss = run_clients(one_client, students, inputs, shared, active, execution)
-    return settled(students, execution, stacked=True), loss
+    own_hparams = per_client(hparams, people)
+    inputs = (keys, people.train.indices, people.train.counts, labels, labelled, own_hparams)
+    shared = (federation.table,)
+    students, loss = run_clients(
+        one_client, students, inputs, shared, active, execution, work=people.train.counts
+    )
+    return settled(students, execution, axis="clients"), loss
 
 
 def own_student(students: Variables, federation: Federation) -> Predictor:

@@ -15,30 +15,27 @@ Expected on the embedded digits (5 users, Dirichlet 0.5): above 90 % on the comm
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
 
-from fedjax_kd.clients import Purpose, client_keys, draw_key
+from fedjax_kd.clients import Purpose, client_keys, draw_key, per_point
 from fedjax_kd.data import gather
 from fedjax_kd.distill import masked_mean
-from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport
+from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport, State
 from fedjax_kd.models import Model, profile
-from fedjax_kd.training import Execution, Rates, local_update, settled, sgd, sum_over_clients
-from fedjax_kd.training.local_update import Variables
-
-
-@struct.dataclass
-class State:
-    """The servers' models.
-
-    Attributes:
-        variables: pytree [S, ...], one model per study point.
-    """
-
-    variables: Variables
+from fedjax_kd.training import (
+    Execution,
+    Rates,
+    executed_examples,
+    local_update,
+    settled,
+    sgd,
+    sum_over_clients,
+)
 
 
 def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) -> Method:
     """FedAvg of one architecture; its hyper-parameters are the `Rates` of local SGD.
+
+    `State.server` holds the servers' models, [S, ...]; clients keep nothing.
 
     Args:
         model: the architecture that every client trains.
@@ -53,12 +50,13 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
 
     def init(federation: Federation) -> State:
         keys = jax.vmap(lambda root: draw_key(root, 0, Purpose.INIT))(federation.people.roots)
-        return State(settled(jax.vmap(model.init)(keys), execution, stacked=False))
+        models = jax.vmap(model.init)(keys)
+        return State(server=settled(models, execution, axis="study"), clients=())
 
-    def one_client(inputs, shared):
-        key, point, rows, count = inputs
-        servers, table, hparams = shared
-        start = jax.tree.map(lambda leaf: leaf[point], servers)
+    def one_client(inputs, server, shared):
+        key, rows, count = inputs
+        variables, hparams = server
+        (table,) = shared
 
         def batch_loss(params, stats, positions, mask):
             examples, labels = gather(table, rows[positions])
@@ -70,7 +68,7 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
 
         trained, loss = local_update(
             key,
-            start,
+            variables,
             count,
             batch_loss,
             sgd(hparams),
@@ -88,12 +86,13 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
         keys = client_keys(people, round_.index, Purpose.BATCH_ORDER)
         (totals, weights), loss = sum_over_clients(
             one_client,
-            (keys, people.point, people.train.indices, people.train.counts),
-            (state.variables, federation.table, hparams),
+            (keys, people.train.indices, people.train.counts),
+            (state.server, per_point(hparams, people)),
+            (federation.table,),
             people.point,
             round_.active,
-            people.n_points,
             execution,
+            work=people.train.counts,
         )
 
         def average(total, old):
@@ -101,17 +100,19 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
             return jnp.where(weight > 0, total / jnp.maximum(weight, 1.0), old)
 
         active = round_.active.astype(jnp.float32)
-        examples = people.train.counts.astype(jnp.float32) * epochs
+        examples = people.train.counts.astype(jnp.float32)
+        executed = executed_examples(people.train.counts, round_.active, batch_size, execution)
         report = RoundReport(
             loss=loss,
-            work_flops=active * examples * costs.training_flops,
+            work_flops=active * examples * (epochs * costs.training_flops),
+            executed_flops=executed * (epochs * costs.training_flops),
             uplink_bits=active * costs.bits,
             downlink_bits=active * costs.bits,
         )
-        averages = jax.tree.map(average, totals, state.variables)
-        return State(settled(averages, execution, stacked=False)), report
+        averages = jax.tree.map(average, totals, state.server)
+        return State(server=settled(averages, execution, axis="study"), clients=()), report
 
     def predict(state: State, federation: Federation) -> Predictor:
-        return Predictor(stack=state.variables, row=federation.people.point)
+        return Predictor(stack=state.server, row=federation.people.point)
 
     return Method(init, round_, predict)

@@ -40,7 +40,7 @@ class CnnExtractor(nn.Module):
         padding = "VALID" if min(x.shape[1:3]) >= SMALLEST_VALID else "SAME"
         for filters in (16, self.filters):
             filters = scaled(filters, self.width)
-            x = nn.relu(Conv(filters, (5, 5), padding=padding, pool=(2, 2))(x))
+            x = Conv(filters, (5, 5), padding=padding, pool=(2, 2), relu=True)(x)
         x = x.reshape(x.shape[0], -1)
         x = nn.relu(Dense(scaled(self.units, self.width))(x))
         return nn.relu(Dense(FEATURES)(x))

@@ -26,6 +26,6 @@ class Cnn1dExtractor(nn.Module):
         del train, mask
         x = x[:, None, :, :]
         for filters, pool in ((32, (1, 2)), (64, (1, 2)), (64, None)):
-            x = nn.relu(Conv(scaled(filters, self.width), (1, 5), pool=pool)(x))
+            x = Conv(scaled(filters, self.width), (1, 5), pool=pool, relu=True)(x)
         x = kernels.global_average_pool(x)
         return nn.relu(Dense(scaled(128, self.width))(x))

@@ -8,7 +8,6 @@ from typing import Literal
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from jax import lax
 
 from fedjax_kd import kernels
 
@@ -16,7 +15,7 @@ Initialiser = Literal["fan_in_uniform", "glorot_uniform"]
 NormKind = Literal["group", "batch"]
 
 
-def _kernel_bound(initialiser: Initialiser, shape: tuple[int, ...]) -> float:
+def kernel_bound(initialiser: Initialiser, shape: tuple[int, ...]) -> float:
     """Half-width of the uniform distribution that a kernel [..., in, out] starts from.
 
     `fan_in_uniform`: 1 / sqrt(fan_in), PyTorch's default for convolutions and dense layers.
@@ -29,13 +28,15 @@ def _kernel_bound(initialiser: Initialiser, shape: tuple[int, ...]) -> float:
 
 
 def _bias_bound(initialiser: Initialiser, kernel_shape: tuple[int, ...]) -> float:
-    """As `_kernel_bound`, for the bias: the kernel's in PyTorch, zero in Keras."""
+    """As `kernel_bound`, for the bias: the kernel's in PyTorch, zero in Keras."""
     if initialiser == "glorot_uniform":
         return 0.0
-    return _kernel_bound(initialiser, kernel_shape)
+    return kernel_bound(initialiser, kernel_shape)
 
 
-def _uniform(module: nn.Module, name: str, shape: tuple[int, ...], bound: float) -> jax.Array:
+def uniform_parameter(
+    module: nn.Module, name: str, shape: tuple[int, ...], bound: float
+) -> jax.Array:
     """A parameter that starts uniform in +-bound.
 
     The layer itself sets it to zero and notes the bound in the collection `bounds`; `Model.init`
@@ -56,13 +57,18 @@ class Dense(nn.Module):
     def __call__(self, x: jax.Array) -> jax.Array:
         """Vectors [B, F] to [B, features]."""
         shape = (x.shape[1], self.features)
-        kernel = _uniform(self, "kernel", shape, _kernel_bound(self.initialiser, shape))
-        bias = _uniform(self, "bias", shape[1:], _bias_bound(self.initialiser, shape))
-        return lax.dot(x, kernel) + bias[None, :]
+        bias = uniform_parameter(self, "bias", shape[1:], _bias_bound(self.initialiser, shape))
+        held = None if self.is_initializing() else self.get_variable("params", "kernel")
+        if isinstance(held, kernels.InPlace):
+            y = kernels.dense_sgd(x, held.value, held.learning_rate, held.decay)
+        else:
+            bound = kernel_bound(self.initialiser, shape)
+            y = kernels.dense(x, uniform_parameter(self, "kernel", shape, bound))
+        return y + bias[None, :]
 
 
 class Conv(nn.Module):
-    """A convolution, then max pooling if `pool` is given, then a bias if `use_bias`.
+    """A convolution, then max pooling if `pool` is given, a bias if `use_bias`, ReLU if `relu`.
 
     Pooling comes before the bias: a constant per channel moves the maximum by just that constant,
     and there are fewer elements left to add it to.
@@ -74,20 +80,25 @@ class Conv(nn.Module):
     padding: Literal["SAME", "VALID"] = "SAME"
     pool: tuple[int, int] | None = None
     use_bias: bool = True
+    relu: bool = False
     initialiser: Initialiser = "fan_in_uniform"
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         """Images [B, H, W, channels] to [B, H', W', features]."""
         shape = (*self.window, x.shape[3], self.features)
-        kernel = _uniform(self, "kernel", shape, _kernel_bound(self.initialiser, shape))
+        kernel = uniform_parameter(self, "kernel", shape, kernel_bound(self.initialiser, shape))
         y = kernels.conv2d(x, kernel, stride=self.stride, padding=self.padding)
+        bias = None
+        if self.use_bias:
+            bias = uniform_parameter(self, "bias", shape[3:], _bias_bound(self.initialiser, shape))
+        if self.pool is not None and self.relu and bias is not None:
+            return kernels.pool_bias_relu(y, bias, self.pool)
         if self.pool is not None:
             y = kernels.max_pool(y, self.pool)
-        if self.use_bias:
-            bias = _uniform(self, "bias", shape[3:], _bias_bound(self.initialiser, shape))
+        if bias is not None:
             y = y + bias[None, None, None, :]
-        return y
+        return nn.relu(y) if self.relu else y
 
 
 class Norm(nn.Module):

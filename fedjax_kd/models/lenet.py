@@ -26,8 +26,8 @@ class LeNetExtractor(nn.Module):
         """Images [B, H, W, channels] to features [B, 84 x width]."""
         del train, mask
         second = "VALID" if min(x.shape[1:3]) >= SMALLEST_VALID else "SAME"
-        x = nn.relu(Conv(scaled(6, self.width), (5, 5), padding="SAME", pool=(2, 2))(x))
-        x = nn.relu(Conv(scaled(16, self.width), (5, 5), padding=second, pool=(2, 2))(x))
+        x = Conv(scaled(6, self.width), (5, 5), padding="SAME", pool=(2, 2), relu=True)(x)
+        x = Conv(scaled(16, self.width), (5, 5), padding=second, pool=(2, 2), relu=True)(x)
         x = x.reshape(x.shape[0], -1)
         for units in (120, 84):
             x = nn.relu(Dense(scaled(units, self.width))(x))

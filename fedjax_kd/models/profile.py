@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.extend.core import ClosedJaxpr, Jaxpr
 
+from fedjax_kd import kernels
 from fedjax_kd.models.model import Model
 
 TRAINING_TO_FORWARD = 3
@@ -67,7 +68,8 @@ def forward_flops(model: Model, *, count_padding: bool = True) -> int:
     """
     variables = jax.eval_shape(model.init, jax.random.key(0))
     example = jax.ShapeDtypeStruct((1, *model.input_shape), jnp.float32)
-    traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, False)[0])(variables, example)
+    with kernels.using("canonical"):  # what a native kernel does cannot be seen in a trace
+        traced = jax.make_jaxpr(lambda v, x: model.apply(v, x, False)[0])(variables, example)
     return 2 * _multiply_adds(traced.jaxpr, count_padding)
 
 

@@ -13,13 +13,23 @@ import jax.numpy as jnp
 import numpy as np
 
 from fedjax_kd.clients import Part, Population, branch, keep_first, pooled, stack_tables
-from fedjax_kd.methods.contract import Federation, Predictor, Round, RoundReport
+from fedjax_kd.methods.contract import Federation, Predictor, RoundReport, State
 from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students, own_student
 from fedjax_kd.methods.fedavg import fedavg
+from fedjax_kd.methods.rounds import History, run_rounds
 from fedjax_kd.models import Model
+from fedjax_kd.study.plan import Plan
 from fedjax_kd.study.progress import Stage
 from fedjax_kd.study.settings import DtKdStudy, FedAvgBaseline, Teacher, Training
-from fedjax_kd.training import Execution, Rates, accuracy_of_clients, rates
+from fedjax_kd.training import (
+    Execution,
+    Rates,
+    accuracy_of_clients,
+    executed_examples,
+    for_points,
+    on_host,
+    rates,
+)
 
 PROFILE_STAGE, DEPLOYMENT_STAGE = 0, 1
 CLIENTS_PER_CHUNK = 8  # per device; a chunk of small networks takes seconds
@@ -95,47 +105,51 @@ def run_fedavg(
             diverging client stops the whole study, because every policy is compared on all seeds.
     """
     training = chosen.training
+    people = trainers
+    execution = for_points(execution, people.n_points)
     method = fedavg(
         model, epochs=training.epochs, batch_size=training.batch_size, execution=execution
     )
-    hparams = training_rates(training)
     predicting = federation.people.point
-    federation = replace(federation, people=trainers)
-    people = federation.people
-    step = jax.jit(method.round, donate_argnums=0)
-    active = jnp.ones(people.n_clients, bool)
     points = jnp.arange(people.n_points, dtype=jnp.int32)
-    state = jax.jit(method.init)(federation)
-    accuracies, losses = [], []
-    did = None
-    for index in range(chosen.rounds):
-        state, report = step(state, federation, hparams, Round(jnp.int32(index), active))
-        stack = method.predict(state, federation).stack
-        accuracy = accuracy_of_clients(
-            model,
-            stack,
-            points,
-            federation.table,
-            people.common_test,
-            points,
-            jnp.ones(people.n_points, bool),
-            execution,
+    everybody = jnp.ones(people.n_points, bool)
+
+    def common_accuracy(state: State, federation: Federation) -> jax.Array:
+        stack, common = method.predict(state, federation).stack, federation.people.common_test
+        return accuracy_of_clients(
+            model, stack, points, federation.table, common, points, everybody, execution
         )
-        loss = np.asarray(report.loss).reshape(people.n_points, -1)
-        _require_finite(loss, f"{model.name} in round {index + 1}")
-        did = report if did is None else _added(did, report)
-        loss = loss.mean(axis=1)
-        accuracies.append(np.asarray(accuracy))
-        losses.append(loss)
-        progress.advance(1, f"accuracy {accuracies[-1].mean():.3f}, loss {loss.mean():.3f}")
-    assert did is not None
+
+    seen = 0
+
+    def look(done: int, part: History) -> None:
+        nonlocal seen
+        losses = part.report.loss.reshape(len(part.report.loss), people.n_points, -1)
+        for index, loss in enumerate(losses):
+            _require_finite(loss, f"{model.name} in round {seen + index + 1}")
+        accuracy, loss = part.observed[-1].mean(), losses[-1].mean()
+        progress.advance(done - seen, f"accuracy {accuracy:.3f}, loss {loss:.3f}")
+        seen = done
+
+    federation = replace(federation, people=people)
+    state, history = run_rounds(
+        method,
+        jax.jit(method.init)(federation),
+        federation,
+        training_rates(training),
+        rounds=chosen.rounds,
+        execution=execution,
+        observe=common_accuracy,
+        on_chunk=look,
+    )
+    did = jax.tree.map(lambda leaf: leaf.sum(axis=0), history.report)
+    losses = (
+        np.asarray(history.report.loss).reshape(chosen.rounds, people.n_points, -1).mean(axis=2)
+    )
     predictor = Predictor(stack=method.predict(state, federation).stack, row=predicting)
-    return Course(predictor, np.stack(accuracies, axis=1), np.stack(losses, axis=1), did)
-
-
-def _added(one: RoundReport, other: RoundReport) -> RoundReport:
-    total = jax.tree.map(jnp.add, one, other)
-    return replace(total, loss=other.loss)
+    return Course(
+        predictor, history.observed.T, losses.T, replace(did, loss=history.report.loss[-1])
+    )
 
 
 def train_teacher(
@@ -143,7 +157,7 @@ def train_teacher(
     model: Model,
     federation: Federation,
     synchronised: jax.Array,
-    execution: Execution,
+    plan: Plan,
     progress: Stage,
 ) -> Course:
     """Trains the teacher on what the twins hold: over the twins by FedAvg, or on the pool.
@@ -153,7 +167,7 @@ def train_teacher(
         model: the teacher's architecture.
         federation: the users.
         synchronised: int32 [K], examples of each user at its twin.
-        execution: how clients are run.
+        plan: how clients are run.
         progress: told after each round.
 
     Returns:
@@ -166,13 +180,15 @@ def train_teacher(
         twins = replace(
             twins, point=points, user=jnp.zeros_like(points), train=pooled(people, twins.train)
         )
+    execution = plan.of(model, settings.teacher.training.batch_size)
     return run_fedavg(settings.teacher, model, twins, federation, execution, progress)
 
 
 def train_fedavg(
-    settings: DtKdStudy, model: Model, federation: Federation, execution: Execution, progress: Stage
+    settings: DtKdStudy, model: Model, federation: Federation, plan: Plan, progress: Stage
 ) -> Course:
     """Trains the baseline: FedAvg of one small model over all users' own examples."""
+    execution = plan.of(model, settings.fedavg.training.batch_size)
     users = branch(federation.people, Part.FEDAVG)
     return run_fedavg(settings.fedavg, model, users, federation, execution, progress)
 
@@ -226,8 +242,9 @@ def train_students(
             batch_size=distillation.training.batch_size,
             execution=execution,
         )
-        _require_finite(np.asarray(loss).reshape(federation.people.n_points, -1), model.name)
-        mean_loss = float(np.asarray(loss)[chunk].mean())
+        loss = on_host(loss, execution)
+        _require_finite(loss.reshape(federation.people.n_points, -1), model.name)
+        mean_loss = float(loss[chunk].mean())
         progress.advance(
             int(chunk.sum()), f"{model.name}, soft labels {kind.name}, loss {mean_loss:.3f}"
         )
@@ -267,7 +284,7 @@ def score_clients(
             jnp.asarray(wanted),
             execution,
         )
-        accuracies.append(np.where(wanted, np.asarray(result), np.nan))
+        accuracies.append(np.where(wanted, on_host(result, execution), np.nan))
         first += len(table.counts)
     return Scores(*(values.reshape(people.n_points, people.n_users) for values in accuracies))
 
@@ -282,6 +299,18 @@ def _require_finite(loss: np.ndarray, what: str) -> None:
             f"the first being client {client} of point {point}; lower the learning_rate or "
             "set a gradient_clip above 0 in the training settings of this stage"
         )
+
+
+def padding_ratio(
+    federation: Federation, batch_size: int, wanted: np.ndarray, execution: Execution
+) -> tuple[float, float]:
+    """Examples per epoch that training the wanted clients computes on, and that they hold."""
+    counts = federation.people.train.counts
+    executed = sum(
+        float(executed_examples(counts, jnp.asarray(chunk), batch_size, execution).sum())
+        for chunk in chunks(wanted, execution)
+    )
+    return executed, float(np.asarray(counts)[wanted].sum())
 
 
 def chunks(wanted: np.ndarray, execution: Execution) -> Iterator[np.ndarray]:

@@ -8,8 +8,8 @@ import numpy as np
 from fedjax_kd.models import ModelProfile
 from fedjax_kd.study.dt_kd_setup import Setup
 from fedjax_kd.study.environment import machine, versions
+from fedjax_kd.study.plan import Plan
 from fedjax_kd.study.settings import DtKdStudy
-from fedjax_kd.training import Execution
 
 _SERVER = ("server_clock_hz", "server_flops_per_s")
 _CONSTANTS = (
@@ -22,7 +22,7 @@ _CONSTANTS = (
 )
 
 
-def describe(settings: DtKdStudy, setup: Setup, execution: Execution) -> dict[str, Any]:
+def describe(settings: DtKdStudy, setup: Setup, plan: Plan) -> dict[str, Any]:
     """The study's own fields of manifest.json: profiles, devices, links, versions and machine.
 
     Numbers that the simulation holds in float32 are given as they are held.
@@ -40,7 +40,7 @@ def describe(settings: DtKdStudy, setup: Setup, execution: Execution) -> dict[st
         "system": _system(settings, setup),
         "versions": versions(),
         "machine": machine(),
-        "execution": {"form": execution.form, "devices": execution.n_devices},
+        "execution": plan.describe(),
     }
 
 

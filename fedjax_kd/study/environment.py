@@ -10,7 +10,15 @@ from pathlib import Path
 from typing import Any
 
 MAX_AUTO_DEVICES = 8
-_ONE_THREAD = "--xla_cpu_multi_thread_eigen=false"
+_WEEK_S = 7 * 24 * 3600
+_XLA_FLAGS = {
+    "xla_cpu_multi_thread_eigen": "false",
+    # Devices whose clients have more to do than others' arrive late where results are added up. XLA
+    # ends the process after 60 s of that, and a connection between processes after half an hour.
+    "xla_cpu_collective_call_warn_stuck_timeout_seconds": str(_WEEK_S),
+    "xla_cpu_collective_call_terminate_timeout_seconds": str(_WEEK_S),
+    "xla_cpu_collective_timeout_seconds": str(_WEEK_S),
+}
 _PACKAGES = ("fedjax-kd", "jax", "jaxlib", "flax", "optax", "numpy", "pandas", "scikit-learn")
 
 
@@ -25,9 +33,9 @@ def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -
     """Sets JAX up for a study; call it before anything starts a backend.
 
     On a CPU the study runs on several devices of one thread each, which was 1.1 to 1.5 times as
-    fast as one device with as many threads. Accelerators are not affected. A number of host devices
-    or threads that the user has set in `XLA_FLAGS` stands, and so does the folder of
-    `JAX_COMPILATION_CACHE_DIR`.
+    fast as one device with as many threads. Such devices wait for each other as long as it takes.
+    Accelerators are not affected. What the user has set in `XLA_FLAGS` stands, and so does the
+    folder of `JAX_COMPILATION_CACHE_DIR`.
 
     Args:
       devices: number of CPU devices; None takes one for each core, eight at most.
@@ -35,8 +43,8 @@ def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -
         does a folder that cannot be written.
     """
     flags = os.environ.get("XLA_FLAGS", "")
-    if "xla_cpu_multi_thread_eigen" not in flags:
-        os.environ["XLA_FLAGS"] = f"{flags} {_ONE_THREAD}".strip()
+    added = [f"--{name}={value}" for name, value in _XLA_FLAGS.items() if name not in flags]
+    os.environ["XLA_FLAGS"] = " ".join([flags, *added]).strip()
     import jax
 
     if devices is not None or "xla_force_host_platform_device_count" not in flags:

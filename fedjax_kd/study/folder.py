@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
+from fedjax_kd.study.hosts import Hosts
 from fedjax_kd.study.load import settings_hash, settings_to_dict
 from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.study.yaml_text import write_yaml
@@ -64,12 +65,15 @@ class ResultFolder:
       state: `new`; `interrupted`: it holds the same study, unfinished; `complete`: it holds the
         same study, finished, and is not to be written again.
       moved: where `force` put what was there before.
+      writes: False in processes that leave the writing to another: whatever they are told to write
+        they forget, and for them the manifest is empty.
     """
 
     path: Path
     state: Literal["new", "interrupted", "complete"]
     moved: Path | None = None
     _lock: _Lock | None = None
+    writes: bool = True
 
     @property
     def report_path(self) -> Path:
@@ -87,12 +91,12 @@ class ResultFolder:
 
     def write_text(self, name: str, text: str) -> Path:
         """Writes text as UTF-8."""
-        return write_atomic(self.path / name, lambda file: file.write(text.encode()))
+        return self._write(name, lambda file: file.write(text.encode()))
 
     def write_table(self, name: str, frame: pd.DataFrame) -> Path:
         """Writes a table without its index; the name ends in `.parquet` or `.csv`."""
         if name.endswith(".parquet"):
-            return write_atomic(self.path / name, lambda file: frame.to_parquet(file, index=False))
+            return self._write(name, lambda file: frame.to_parquet(file, index=False))
         if name.endswith(".csv"):
             text = io.StringIO(newline="")
             frame.to_csv(text, index=False, lineterminator="\n")
@@ -101,7 +105,7 @@ class ResultFolder:
 
     def read_manifest(self) -> dict[str, Any]:
         """Returns what `manifest.json` says."""
-        return read_manifest(self.path)
+        return read_manifest(self.path) if self.writes else {}
 
     def update_manifest(self, **fields: Any) -> None:
         """Replaces fields of `manifest.json`; `status="complete"` finishes the study."""
@@ -111,6 +115,10 @@ class ResultFolder:
         """Lets another run open the folder."""
         if self._lock is not None:
             self._lock.release()
+
+    def _write(self, name: str, write: Callable[[BinaryIO], Any]) -> Path:
+        path = self.path / name
+        return write_atomic(path, write) if self.writes else path
 
 
 def open_folder(out: str | Path, settings: DtKdStudy, force: bool = False) -> ResultFolder:
@@ -159,6 +167,40 @@ def open_folder(out: str | Path, settings: DtKdStudy, force: bool = False) -> Re
         f"{_differences(found.get('settings', {}), settings_to_dict(settings))}. Name another "
         "folder with --out, or add --force to move the old results aside"
     )
+
+
+def open_folder_together(
+    hosts: Hosts, out: str | Path, settings: DtKdStudy, force: bool = False
+) -> ResultFolder:
+    """Opens the folder in process 0; the others get one of the same state that writes nothing.
+
+    Every process must call it. The other processes need not see the folder at all.
+
+    Args:
+      hosts: which process this is.
+      out: as for `open_folder`.
+      settings: as for `open_folder`.
+      force: as for `open_folder`.
+
+    Raises:
+      FolderError: as `open_folder` does; the other processes raise `ProcessError` then.
+    """
+    if hosts.count == 1:
+        return open_folder(out, settings, force)
+    from fedjax_kd.training.processes import from_first
+
+    opened: list[ResultFolder] = []
+
+    def open_here() -> dict[str, Any]:
+        folder = open_folder(out, settings, force)
+        opened.append(folder)
+        return {"state": folder.state, "moved": str(folder.moved) if folder.moved else None}
+
+    told = from_first(open_here)
+    if opened:
+        return opened[0]
+    moved = Path(told["moved"]) if told["moved"] else None
+    return ResultFolder(Path(out), told["state"], moved, writes=False)
 
 
 def read_manifest(folder: str | Path) -> dict[str, Any]:

@@ -21,18 +21,23 @@ from fedjax_kd.study.dt_kd_learning import (
     Course,
     Scores,
     SoftLabels,
+    padding_ratio,
     score_clients,
     train_fedavg,
     train_students,
     train_teacher,
 )
 from fedjax_kd.study.dt_kd_manifest import describe
+from fedjax_kd.study.dt_kd_memory import require_memory
 from fedjax_kd.study.dt_kd_setup import Setup, prepare
 from fedjax_kd.study.folder import ResultFolder
+from fedjax_kd.study.hosts import agree_on_content
+from fedjax_kd.study.plan import Job, Plan, make_plan
 from fedjax_kd.study.progress import Progress, Stage
 from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.system import CAUSES
-from fedjax_kd.training import Execution, default_execution
+from fedjax_kd.training import Execution, default_execution, for_points
+from fedjax_kd.training.processes import meet
 
 
 def run_study(
@@ -42,6 +47,8 @@ def run_study(
     progress: Progress,
     data_dir: Path | None = None,
     execution: Execution | None = None,
+    form: str = "auto",
+    trials: Path | None = None,
 ) -> None:
     """Runs a DT-KD study and writes its results.
 
@@ -50,7 +57,11 @@ def run_study(
         folder: where the results go.
         progress: told how far it is.
         data_dir: where prepared data sets are; None for the default.
-        execution: how the client axis is run; None chooses by platform.
+        execution: the devices; None takes all.
+        form: how the client axis is run: `sequential`, `vmap`, `chunked:WIDTH`, or `auto` by a
+            short trial of each architecture. What an interrupted run of the study in this folder
+            chose is kept.
+        trials: file that keeps the outcomes of trials for other studies; None keeps none.
 
     Raises:
         ValueError: before anything is trained, for settings that cannot be met.
@@ -58,17 +69,26 @@ def run_study(
     """
     started = datetime.now(UTC).isoformat(timespec="seconds")
     execution = default_execution() if execution is None else execution
+    for mesh in (execution, for_points(execution, len(settings.seeds))):
+        meet(mesh)
     with progress.stage("data", 1) as stage:
         setup = prepare(settings, execution, data_dir)
         stage.advance(1, f"{settings.data.source}, {len(setup.source.labels)} examples")
+    agree_on_content("data", setup.federation)
     folder.write_table("partition.parquet", setup.partition)
-    folder.update_manifest(started=started, **describe(settings, setup, execution))
+    require_memory(settings, setup, execution)
+    with progress.stage("execution", 1) as stage:
+        recorded = folder.read_manifest().get("execution")
+        jobs = training_jobs(settings, setup)
+        plan = make_plan(jobs, execution, asked=form, recorded=recorded, memory=trials)
+        stage.advance(1, plan.describe()["form"])
+    folder.update_manifest(started=started, **describe(settings, setup, plan))
     labels = [spec.label for spec in settings.students]
     n_clients = setup.federation.people.n_clients
 
     with progress.stage("teacher", settings.teacher.rounds) as stage:
         teacher = train_teacher(
-            settings, setup.teacher, setup.federation, setup.synchronised, execution, stage
+            settings, setup.teacher, setup.federation, setup.synchronised, plan, stage
         )
     metrics = _curve(settings, "teacher", teacher)
     _write_metrics(folder, metrics)
@@ -77,14 +97,14 @@ def run_study(
     kinds = assemble.soft_label_kinds(settings, setup)
     with progress.stage("accuracy table", len(kinds) * len(labels) * n_clients) as stage:
         wanted = {kind: np.ones((len(labels), n_clients), bool) for kind in kinds}
-        profile = _train(settings, setup, soft, kinds, PROFILE_STAGE, wanted, execution, stage)
+        profile = _train(settings, setup, soft, kinds, PROFILE_STAGE, wanted, plan, stage)
     accuracies = assemble.accuracy_frames(settings, labels, "profile", profile)
     folder.write_table("accuracy_table.parquet", pd.concat(accuracies, ignore_index=True))
 
     with progress.stage("FedAvg baseline", settings.fedavg.rounds) as stage:
         smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
         small = setup.students[smallest]
-        fedavg = train_fedavg(settings, small, setup.federation, execution, stage)
+        fedavg = train_fedavg(settings, small, setup.federation, plan, stage)
         everybody = np.ones(n_clients, bool)
         fedavg_scores = score_clients(
             small, fedavg.predictor, setup.federation, everybody, execution
@@ -106,7 +126,7 @@ def run_study(
     wanted = assemble.wanted_students(decisions.actions, kinds, profile.kind_at, len(labels))
     n_wanted = sum(int(students.sum()) for students in wanted.values())
     with progress.stage("chosen students", n_wanted) as stage:
-        deployed = _train(settings, setup, soft, kinds, DEPLOYMENT_STAGE, wanted, execution, stage)
+        deployed = _train(settings, setup, soft, kinds, DEPLOYMENT_STAGE, wanted, plan, stage)
     accuracies += assemble.accuracy_frames(settings, labels, "deployment", deployed)
     folder.write_table("accuracy_table.parquet", pd.concat(accuracies, ignore_index=True))
 
@@ -119,7 +139,11 @@ def run_study(
         )
         _write(settings, setup, folder, labels, outcomes, metrics)
         stage.advance(1, f"{len(outcomes)} policies")
-    folder.update_manifest(status="complete", elapsed_s=dict(progress.stage_seconds))
+    ratios = _padding(settings, setup, plan, {"teacher": teacher, "fedavg": fedavg}, wanted)
+    described = {**plan.describe(), "executed_to_useful_flops": ratios}
+    folder.update_manifest(
+        status="complete", execution=described, elapsed_s=dict(progress.stage_seconds)
+    )
 
 
 def _train(
@@ -129,12 +153,13 @@ def _train(
     kinds: dict[str, SoftLabels],
     number: int,
     wanted: dict[str, np.ndarray],
-    execution: Execution,
+    plan: Plan,
     stage: Stage,
 ) -> assemble.StageScores:
     """Trains and scores the wanted students: kind of soft labels -> bool [M, K]."""
     scores: dict[str, list[Scores]] = {name: [] for name in kinds}
     for m, model in enumerate(setup.students):
+        execution = plan.of(model, settings.distillation.training.batch_size)
         for name, kind in kinds.items():
             clients = wanted[name][m]
             students = train_students(
@@ -144,6 +169,47 @@ def _train(
                 score_clients(model, students, setup.federation, clients, execution)
             )
     return assemble.StageScores(scores, assemble.kind_at(settings))
+
+
+def _padding(
+    settings: DtKdStudy,
+    setup: Setup,
+    plan: Plan,
+    courses: dict[str, Course],
+    wanted: dict[str, np.ndarray],
+) -> dict[str, float]:
+    """Executed over useful floating-point operations of each part of the training."""
+    ratios = {
+        name: float(course.did.executed_flops.sum() / course.did.work_flops.sum())
+        for name, course in courses.items()
+    }
+    batch_size = settings.distillation.training.batch_size
+    executed = useful = 0.0
+    for m, (model, profile) in enumerate(zip(setup.students, setup.profiles, strict=True)):
+        for clients in wanted.values():
+            spent, held = padding_ratio(
+                setup.federation, batch_size, clients[m], plan.of(model, batch_size)
+            )
+            executed += spent * profile.training_flops
+            useful += held * profile.training_flops
+    return {**ratios, "chosen students": executed / useful}
+
+
+def training_jobs(settings: DtKdStudy, setup: Setup) -> list[Job]:
+    """The local training that the study is going to do."""
+    n_clients = setup.federation.people.n_clients
+    pooled = settings.teacher.mode == "pooled"
+    teachers = len(settings.seeds) if pooled else n_clients
+    smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
+    distilled, averaged = settings.distillation.training, settings.fedavg.training
+    return [
+        Job("teacher", setup.teacher, settings.teacher.training.batch_size, teachers),
+        *(
+            Job(spec.label, model, distilled.batch_size, n_clients)
+            for spec, model in zip(settings.students, setup.students, strict=True)
+        ),
+        Job("fedavg", setup.students[smallest], averaged.batch_size, n_clients),
+    ]
 
 
 def _curve(settings: DtKdStudy, scope: str, course: Course) -> list[pd.DataFrame]:

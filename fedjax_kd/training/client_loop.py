@@ -1,93 +1,31 @@
 """How the client axis of a stack is executed: the one place that knows.
 
-Callers write what ONE client does. Two forms run it for all of them:
+Callers write what ONE client does. Three forms run it for all of them:
 
 * `sequential`: a loop inside the compiled program over the clients that take part, each client's
   part of the stacked state read, worked on and written back in place. On a CPU one client's weights
   then stay in cache over all its local steps, convolutions keep their fast form (vmap would turn
-  them into grouped ones), memory does not grow with the number of clients, and clients that do not
-  take part cost nothing.
-* `vmap`: all clients at once, the form for accelerators.
+  them into grouped ones), memory does not grow with the number of clients, and each client costs
+  what its own data costs.
+* `vmap`: all clients at once. Everyone runs for as long as the largest client.
+* `chunked`: `width` clients at once, the largest clients first, so that a chunk's clients are of
+  about one size and little is spent on waiting; chunks without a participant are not run. The form
+  for accelerators with many or uneven clients.
 
-Either form is divided over the devices of a mesh with `shard_map`, each device taking a contiguous
+Each form is divided over the devices of a mesh with `shard_map`, each device taking a contiguous
 block of clients. The stack is padded so that the blocks are equal; padding never takes part.
 """
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.sharding import PartitionSpec
 
-CLIENTS = "clients"
-Tree = Any
+from fedjax_kd.training.execution import CLIENTS, STUDY, Execution, Tree, mesh_of
 
-
-class Execution(NamedTuple):
-    """Static choice of how clients are run.
-
-    Attributes:
-        form: `sequential` or `vmap`.
-        devices: the devices that share the clients, in order; one device means no sharding.
-    """
-
-    form: Literal["sequential", "vmap"]
-    devices: tuple[Any, ...]
-
-    @property
-    def n_devices(self) -> int:
-        """Number of blocks that the client axis is cut into."""
-        return len(self.devices)
-
-
-def default_execution(n_devices: int | None = None) -> Execution:
-    """All local devices (or the first `n_devices`); sequential on a CPU, vmap elsewhere.
-
-    Raises:
-        ValueError: if there are fewer devices than asked for.
-    """
-    devices = jax.local_devices()
-    if n_devices is not None and not 1 <= n_devices <= len(devices):
-        raise ValueError(f"devices = {n_devices}: this process has {len(devices)}")
-    chosen = tuple(devices if n_devices is None else devices[:n_devices])
-    return Execution("sequential" if chosen[0].platform == "cpu" else "vmap", chosen)
-
-
-def mesh_of(execution: Execution) -> Mesh:
-    """The devices as one axis, `clients`."""
-    return Mesh(np.asarray(execution.devices), (CLIENTS,))
-
-
-def everywhere(tree: Tree, execution: Execution) -> Tree:
-    """Puts a whole copy of the tree on every device, once, for programs that all share it."""
-    return jax.device_put(tree, NamedSharding(mesh_of(execution), PartitionSpec()))
-
-
-def settled(tree: Tree, execution: Execution, *, stacked: bool) -> Tree:
-    """Fixes where a traced tree lives, so that a program's result can be its next input.
-
-    Without it the first call of a loop sees its state where it was made and the second sees it
-    where the first left it, and each place compiles a program of its own.
-
-    Args:
-        tree: traced arrays.
-        execution: how clients are run.
-        stacked: whether the arrays have a leading client axis; it is cut into one block per device
-            if that is possible without padding.
-
-    Returns:
-        The same values.
-    """
-
-    def place(leaf):
-        even = stacked and leaf.shape[0] % execution.n_devices == 0
-        spec = PartitionSpec(CLIENTS) if even else PartitionSpec()
-        return jax.lax.with_sharding_constraint(leaf, NamedSharding(mesh_of(execution), spec))
-
-    return jax.tree.map(place, tree)
+BLOCKS, WHOLE = PartitionSpec((STUDY, CLIENTS)), PartitionSpec()
 
 
 def run_clients(
@@ -97,6 +35,8 @@ def run_clients(
     shared: Tree,
     active: jax.Array,
     execution: Execution,
+    *,
+    work: jax.Array | None = None,
 ) -> tuple[Tree, Tree]:
     """Runs `one_client(state_k, inputs_k, shared) -> (state_k, outputs_k)` for the active clients.
 
@@ -108,127 +48,188 @@ def run_clients(
         shared: pytree that every client sees whole.
         active: bool [K].
         execution: how.
+        work: int32 [K], what each client's cost grows with (its examples); `chunked` puts clients
+            of about one size together. Without it they are taken in order.
 
     Returns:
         The new state, and the stacked outputs [K, ...] with zeros for inactive clients.
     """
-    run = _FORMS[execution.form]
-    if execution.n_devices == 1:
-        return run(one_client, state, inputs, shared, active)
     n_clients = active.shape[0]
+    work = jnp.zeros(n_clients, jnp.int32) if work is None else work
+    run = partial(_run_block, one_client, execution)
+    if execution.n_devices == 1:
+        return run(state, inputs, shared, active, work)
     padded = partial(_pad, multiple=execution.n_devices)
-    mesh = mesh_of(execution)
-    split, whole = PartitionSpec(CLIENTS), PartitionSpec()
     sharded = jax.shard_map(
-        partial(run, one_client),
-        mesh=mesh,
-        in_specs=(split, split, whole, split),
-        out_specs=(split, split),
+        run,
+        mesh=mesh_of(execution),
+        in_specs=(BLOCKS, BLOCKS, WHOLE, BLOCKS, BLOCKS),
+        out_specs=(BLOCKS, BLOCKS),
         check_vma=False,
     )
-    results = sharded(padded(state), padded(inputs), shared, padded(active))
+    results = sharded(padded(state), padded(inputs), shared, padded(active), padded(work))
     return jax.tree.map(lambda leaf: leaf[:n_clients], results)
 
 
 def sum_over_clients(
-    one_client: Callable[[Tree, Tree], tuple[Tree, Tree]],
+    one_client: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]],
     inputs: Tree,
+    servers: Tree,
     shared: Tree,
     server: jax.Array,
     active: jax.Array,
-    n_servers: int,
     execution: Execution,
+    *,
+    work: jax.Array | None = None,
 ) -> tuple[Tree, Tree]:
     """Adds up what the active clients send to their servers, without storing it per client.
 
     Args:
-        one_client: `(inputs_k, shared) -> (message, outputs_k)`; the message is a pytree to be
-            summed.
+        one_client: `(inputs_k, server_k, shared) -> (message, outputs_k)`; the message is a pytree
+            to be summed.
         inputs: pytree of arrays [K, ...].
+        servers: pytree of arrays [S, ...]; a client sees the row of its server.
         shared: pytree that every client sees whole.
-        server: int32 [K], which server each client sends to.
+        server: int32 [K], which server each client sends to, in ascending order, each server with
+            as many clients as any other.
         active: bool [K].
-        n_servers: S, static.
-        execution: how.
+        execution: how; with several study rows, each handles its own servers and no others.
+        work: as for `run_clients`.
 
     Returns:
         The sums, a pytree of arrays [S, ...], and the outputs [K, ...], zeros for inactive clients.
     """
-    if execution.n_devices == 1:
-        return _sum_block(one_client, n_servers, execution.form, inputs, shared, server, active)
     n_clients = active.shape[0]
-    padded = partial(_pad, multiple=execution.n_devices)
-    mesh = mesh_of(execution)
-    split, whole = PartitionSpec(CLIENTS), PartitionSpec()
+    n_servers = jax.tree.leaves(servers)[0].shape[0]
+    work = jnp.zeros(n_clients, jnp.int32) if work is None else work
+    rows, local_servers = 1, n_servers
+    if n_servers % execution.study_rows == 0 and n_clients % execution.study_rows == 0:
+        rows, local_servers = execution.study_rows, n_servers // execution.study_rows
+    sum_block = partial(_sum_block, one_client, local_servers, execution)
+    if execution.n_devices == 1:
+        return sum_block(inputs, servers, shared, server, active, work)
+    # Every row of the mesh gets the clients of its own servers, padded to one block per device.
+    per_row, columns = n_clients // rows, execution.n_devices // rows
+    padded = partial(_pad_rows, rows=rows, multiple=columns)
+    split = PartitionSpec(STUDY) if rows > 1 else WHOLE
+    summed_along = CLIENTS if rows > 1 else (STUDY, CLIENTS)
 
-    def block(inputs, shared, server, active):
-        sums, outputs = _sum_block(
-            one_client, n_servers, execution.form, inputs, shared, server, active
-        )
-        return jax.lax.psum(sums, CLIENTS), outputs
+    def block(inputs, servers, shared, server, active, work):
+        first = jax.lax.axis_index(STUDY) * local_servers if rows > 1 else jnp.int32(0)
+        sums, outputs = sum_block(inputs, servers, shared, server - first, active, work)
+        return jax.lax.psum(sums, summed_along), outputs
 
     sharded = jax.shard_map(
         block,
-        mesh=mesh,
-        in_specs=(split, whole, split, split),
-        out_specs=(whole, split),
+        mesh=mesh_of(execution),
+        in_specs=(BLOCKS, split, WHOLE, BLOCKS, BLOCKS, BLOCKS),
+        out_specs=(split, BLOCKS),
         check_vma=False,
     )
-    sums, outputs = sharded(padded(inputs), shared, padded(server), padded(active))
-    return sums, jax.tree.map(lambda leaf: leaf[:n_clients], outputs)
+    sums, outputs = sharded(
+        padded(inputs), servers, shared, padded(server), padded(active), padded(work)
+    )
+    return sums, jax.tree.map(lambda leaf: _unpad_rows(leaf, rows, per_row), outputs)
 
 
-def _run_sequential(one_client, state, inputs, shared, active):
+def _run_block(one_client, execution, state, inputs, shared, active, work):
+    if execution.form == "vmap":
+        new_state, outputs = jax.vmap(one_client, in_axes=(0, 0, None))(state, inputs, shared)
+        zeros = jax.tree.map(jnp.zeros_like, outputs)
+        return _where(active, new_state, state), _where(active, outputs, zeros)
     _, outputs = jax.eval_shape(one_client, _row(state, 0), _row(inputs, 0), shared)
-    blank = jax.tree.map(lambda leaf: jnp.zeros(active.shape + leaf.shape, leaf.dtype), outputs)
-    order = _active_first(active)
+    blank = _stacked_zeros(outputs, active.shape)
+    if execution.form == "sequential":
+        order = active_first(active)
 
-    def body(i, carry):
+        def one(i, carry):
+            state, outputs = carry
+            k = order[i]
+            new_state, new_outputs = one_client(_row(state, k), _row(inputs, k), shared)
+            return _set_row(state, k, new_state), _set_row(outputs, k, new_outputs)
+
+        return jax.lax.fori_loop(0, _count(active), one, (state, blank))
+
+    chunks = _chunks(active, work, execution.width)
+
+    def chunk(i, carry):
         state, outputs = carry
-        k = order[i]
-        new_state, new_outputs = one_client(_row(state, k), _row(inputs, k), shared)
-        return _set_row(state, k, new_state), _set_row(outputs, k, new_outputs)
+        members, live = _chunk(chunks, i, execution.width)
+        run = jax.vmap(one_client, in_axes=(0, 0, None))
+        new_state, new_outputs = run(_row(state, members), _row(inputs, members), shared)
+        absent = jnp.where(live, members, active.shape[0])  # out of range: dropped
+        return _put_rows(state, absent, new_state), _put_rows(outputs, absent, new_outputs)
 
-    return jax.lax.fori_loop(0, _count(active), body, (state, blank))
-
-
-def _run_vmap(one_client, state, inputs, shared, active):
-    new_state, outputs = jax.vmap(one_client, in_axes=(0, 0, None))(state, inputs, shared)
-    zeros = jax.tree.map(jnp.zeros_like, outputs)
-    return _where(active, new_state, state), _where(active, outputs, zeros)
+    n_chunks = (_count(active) + execution.width - 1) // execution.width
+    return jax.lax.fori_loop(0, n_chunks, chunk, (state, blank))
 
 
-_FORMS = {"sequential": _run_sequential, "vmap": _run_vmap}
-
-
-def _sum_block(one_client, n_servers, form, inputs, shared, server, active):
-    message, outputs = jax.eval_shape(one_client, _row(inputs, 0), shared)
-    sums = jax.tree.map(lambda leaf: jnp.zeros((n_servers, *leaf.shape), leaf.dtype), message)
-    if form == "vmap":
-        messages, outputs = jax.vmap(one_client, in_axes=(0, None))(inputs, shared)
-        messages = _where(active, messages, jax.tree.map(jnp.zeros_like, messages))
+def _sum_block(one_client, n_servers, execution, inputs, servers, shared, server, active, work):
+    message, outputs = jax.eval_shape(one_client, _row(inputs, 0), _row(servers, 0), shared)
+    sums = _stacked_zeros(message, (n_servers,))
+    run = jax.vmap(one_client, in_axes=(0, 0, None))
+    if execution.form == "vmap":
+        messages, outputs = run(inputs, _row(servers, server), shared)
         outputs = _where(active, outputs, jax.tree.map(jnp.zeros_like, outputs))
-        sums = jax.tree.map(lambda zero, leaf: zero.at[server].add(leaf), sums, messages)
-        return sums, outputs
-    blank = jax.tree.map(lambda leaf: jnp.zeros(active.shape + leaf.shape, leaf.dtype), outputs)
-    order = _active_first(active)
+        return _add_live(sums, server, active, messages), outputs
+    blank = _stacked_zeros(outputs, active.shape)
+    if execution.form == "sequential":
+        order = active_first(active)
 
-    def body(i, carry):
+        def one(i, carry):
+            sums, outputs = carry
+            k = order[i]
+            message, new_outputs = one_client(_row(inputs, k), _row(servers, server[k]), shared)
+            sums = jax.tree.map(lambda total, leaf: total.at[server[k]].add(leaf), sums, message)
+            return sums, _set_row(outputs, k, new_outputs)
+
+        return jax.lax.fori_loop(0, _count(active), one, (sums, blank))
+
+    chunks = _chunks(active, work, execution.width)
+
+    def chunk(i, carry):
         sums, outputs = carry
-        k = order[i]
-        message, new_outputs = one_client(_row(inputs, k), shared)
-        sums = jax.tree.map(lambda total, leaf: total.at[server[k]].add(leaf), sums, message)
-        return sums, _set_row(outputs, k, new_outputs)
+        members, live = _chunk(chunks, i, execution.width)
+        theirs = server[members]
+        messages, new_outputs = run(_row(inputs, members), _row(servers, theirs), shared)
+        absent = jnp.where(live, members, active.shape[0])
+        return _add_live(sums, theirs, live, messages), _put_rows(outputs, absent, new_outputs)
 
-    return jax.lax.fori_loop(0, _count(active), body, (sums, blank))
+    n_chunks = (_count(active) + execution.width - 1) // execution.width
+    return jax.lax.fori_loop(0, n_chunks, chunk, (sums, blank))
 
 
-def _active_first(active: jax.Array) -> jax.Array:
-    return jnp.argsort(jnp.logical_not(active), stable=True)
+def active_first(active: jax.Array, work: jax.Array | None = None) -> jax.Array:
+    """The order in which clients are run: those that take part, the largest first.
+
+    Args:
+        active: bool [K].
+        work: int32 [K], sizes; None keeps the given order.
+
+    Returns:
+        int32 [K], a permutation.
+    """
+    if work is None:
+        return jnp.argsort(jnp.logical_not(active), stable=True)
+    return jnp.argsort(jnp.where(active, -work, 1), stable=True)
+
+
+def _chunks(active, work, width):
+    """The clients in running order, padded to whole chunks, and which places hold participants."""
+    order = jnp.pad(active_first(active, work), (0, -active.shape[0] % width))
+    return order, jnp.arange(order.shape[0]) < _count(active)
+
+
+def _chunk(chunks, i, width):
+    return tuple(jax.lax.dynamic_slice(part, (i * width,), (width,)) for part in chunks)
 
 
 def _count(active: jax.Array) -> jax.Array:
     return jnp.sum(active, dtype=jnp.int32)
+
+
+def _stacked_zeros(shapes: Tree, lead: tuple[int, ...]) -> Tree:
+    return jax.tree.map(lambda leaf: jnp.zeros((*lead, *leaf.shape), leaf.dtype), shapes)
 
 
 def _row(tree: Tree, k) -> Tree:
@@ -237,6 +238,15 @@ def _row(tree: Tree, k) -> Tree:
 
 def _set_row(tree: Tree, k, row: Tree) -> Tree:
     return jax.tree.map(lambda leaf, new: leaf.at[k].set(new), tree, row)
+
+
+def _put_rows(tree: Tree, members, rows: Tree) -> Tree:
+    return jax.tree.map(lambda leaf, new: leaf.at[members].set(new, mode="drop"), tree, rows)
+
+
+def _add_live(sums: Tree, server, live, messages: Tree) -> Tree:
+    messages = _where(live, messages, jax.tree.map(jnp.zeros_like, messages))
+    return jax.tree.map(lambda total, leaf: total.at[server].add(leaf), sums, messages)
 
 
 def _where(active: jax.Array, chosen: Tree, other: Tree) -> Tree:
@@ -260,3 +270,21 @@ def _pad(tree: Tree, multiple: int) -> Tree:
         return jnp.concatenate([leaf, tail])
 
     return jax.tree.map(pad, tree)
+
+
+def _pad_rows(tree: Tree, rows: int, multiple: int) -> Tree:
+    """As `_pad`, for each of `rows` equal parts of the axis."""
+    if rows == 1:
+        return _pad(tree, multiple)
+
+    def pad(leaf):
+        parts = leaf.reshape(rows, -1, *leaf.shape[1:])
+        parts = jax.vmap(lambda part: _pad(part, multiple))(parts)
+        return parts.reshape(-1, *leaf.shape[1:])
+
+    return jax.tree.map(pad, tree)
+
+
+def _unpad_rows(leaf: jax.Array, rows: int, per_row: int) -> jax.Array:
+    parts = leaf.reshape(rows, -1, *leaf.shape[1:])
+    return parts[:, :per_row].reshape(-1, *leaf.shape[1:])

@@ -9,7 +9,8 @@ import jax.numpy as jnp
 
 from fedjax_kd.data import ExampleTable, IndexTable, gather
 from fedjax_kd.models import Model
-from fedjax_kd.training.client_loop import Execution, run_clients
+from fedjax_kd.training.client_loop import run_clients
+from fedjax_kd.training.execution import Execution
 from fedjax_kd.training.local_update import Variables
 
 

@@ -6,47 +6,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import optax
-from flax import struct
+
+from fedjax_kd.kernels.native import use_native
+from fedjax_kd.training.optimiser import Sgd, plain_step
 
 Variables = dict[str, Any]
 BatchLoss = Callable[[Any, Any, jax.Array, jax.Array], tuple[jax.Array, Any]]
-
-
-@struct.dataclass
-class Rates:
-    """Traced numbers of the optimiser; a sweep over them is one program.
-
-    Attributes:
-        learning_rate: step size, > 0.
-        momentum: heavy-ball momentum in [0, 1).
-        weight_decay: added to the gradient as `weight_decay * parameter`.
-        gradient_clip: largest global norm of a gradient; infinity clips nothing.
-    """
-
-    learning_rate: jax.Array
-    momentum: jax.Array
-    weight_decay: jax.Array
-    gradient_clip: jax.Array
-
-
-def rates(
-    learning_rate: float,
-    momentum: float = 0.0,
-    weight_decay: float = 0.0,
-    gradient_clip: float = 0.0,
-) -> Rates:
-    """The rates as float32 scalars; a `gradient_clip` of 0 means none."""
-    clip = gradient_clip if gradient_clip > 0 else jnp.inf
-    return Rates(*(jnp.float32(value) for value in (learning_rate, momentum, weight_decay, clip)))
-
-
-def sgd(values: Rates) -> optax.GradientTransformation:
-    """SGD with momentum, weight decay and clipping, all of them traced numbers."""
-    return optax.chain(
-        optax.clip_by_global_norm(values.gradient_clip),
-        optax.add_decayed_weights(values.weight_decay),
-        optax.sgd(values.learning_rate, momentum=values.momentum),
-    )
 
 
 def epoch_order(key: jax.Array, count: jax.Array, capacity: int, batch_size: int) -> jax.Array:
@@ -72,7 +37,7 @@ def local_update(
     variables: Variables,
     count: jax.Array,
     batch_loss: BatchLoss,
-    optimiser: optax.GradientTransformation,
+    optimiser: optax.GradientTransformation | Sgd,
     *,
     capacity: int,
     epochs: int,
@@ -90,7 +55,8 @@ def local_update(
         count: int32 scalar, examples in the client's row; with 0 nothing changes.
         batch_loss: `(params, stats, positions [B], mask [B]) -> (loss, stats)` with positions into
             the client's row.
-        optimiser: an optax transformation.
+        optimiser: `sgd(rates)` or any optax transformation. Plain SGD updates the weights of dense
+            layers while it computes their gradients, where the loss allows it.
         capacity: length of the (padded) row, static.
         epochs: static.
         batch_size: static.
@@ -99,7 +65,7 @@ def local_update(
         The trained variables and the mean loss per step over the last epoch (0 without examples).
     """
     steps = (count + batch_size - 1) // batch_size
-    gradient = jax.value_and_grad(batch_loss, has_aux=True)
+    one_step = _step(batch_loss, optimiser)
 
     def epoch(index, carry):
         order = epoch_order(jax.random.fold_in(key, index), count, capacity, batch_size)
@@ -109,9 +75,8 @@ def local_update(
             start = index * batch_size
             positions = jax.lax.dynamic_slice(order, (start,), (batch_size,))
             mask = start + jnp.arange(batch_size) < count
-            (loss, stats), grads = gradient(params, stats, positions, mask)
-            updates, momentum = optimiser.update(grads, momentum, params)
-            return optax.apply_updates(params, updates), stats, momentum, total + loss
+            params, stats, momentum, loss = one_step(params, stats, momentum, positions, mask)
+            return params, stats, momentum, total + loss
 
         params, stats, momentum, _ = carry
         return jax.lax.fori_loop(0, steps, step, (params, stats, momentum, jnp.float32(0)))
@@ -120,3 +85,23 @@ def local_update(
     start = (params, stats, optimiser.init(params), jnp.float32(0))
     params, stats, _, total = jax.lax.fori_loop(0, epochs, epoch, start)
     return {"params": params, "stats": stats}, total / jnp.maximum(steps, 1).astype(jnp.float32)
+
+
+def _step(batch_loss: BatchLoss, optimiser: optax.GradientTransformation | Sgd):
+    """`(params, stats, momentum, positions, mask) -> (params, stats, momentum, loss)`."""
+    gradient = jax.value_and_grad(batch_loss, has_aux=True)
+
+    def ordinary(params, stats, momentum, positions, mask):
+        (loss, stats), grads = gradient(params, stats, positions, mask)
+        updates, momentum = optimiser.update(grads, momentum, params)
+        return optax.apply_updates(params, updates), stats, momentum, loss
+
+    if not (isinstance(optimiser, Sgd) and optimiser.plain and use_native()):
+        return ordinary
+    in_place = plain_step(batch_loss, optimiser.rates)
+
+    def step(params, stats, momentum, positions, mask):
+        params, stats, loss = in_place(params, stats, positions, mask)
+        return params, stats, momentum, loss
+
+    return step

@@ -9,10 +9,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jax import lax
 
-from fedjax_kd.kernels import conv2d
+from fedjax_kd.kernels import conv2d, using
 
 CANONICAL = "b01f_01io->b01f"
 QUICK = {"xla_backend_optimization_level": 0}  # less time in the compiler; the same numbers
+
+
+@pytest.fixture(autouse=True)
+def canonical_form():
+    with using("canonical"):
+        yield
 
 
 def normals(seed, *shapes):
@@ -72,6 +78,23 @@ def test_gradients_are_those_of_autodiff(window, stride, padding):
 )
 def test_gradients_are_those_of_autodiff_in_odd_corners(rows, columns, window, stride, pads, seed):
     assert_as_autodiff((2, rows, columns, 1), window, stride, pads, seed)
+
+
+@pytest.mark.parametrize("stride", [(1, 1), (2, 1)])
+def test_padding_wider_than_the_kernel_reads_nothing_beyond_the_gradient(stride):
+    """Its input gradient has negative padding, where XLA on a CPU would read outside of the array.
+
+    Many fresh arrays, so that what lies beside them is not zero.
+    """
+    pads = ((3, 1), (3, 2))
+    for seed in range(5):
+        x, w = normals(seed, (2, 7, 8, 7), (3, 3, 7, 4))
+        y, pull = jax.vjp(lambda x, w: conv2d(x, w, stride=stride, padding=pads), x, w)
+        dx, dw = pull(jnp.ones_like(y))
+        # All of dy is one: each weight's gradient is the sum of the inputs that it meets.
+        total = jnp.sum(jnp.abs(x)) + jnp.sum(jnp.abs(w)) * y.size
+        assert jnp.all(jnp.abs(dx) < jnp.sum(jnp.abs(w)))
+        assert jnp.all(jnp.abs(dw) < total)
 
 
 def test_a_sequence_is_an_image_of_one_row():

@@ -14,6 +14,7 @@ from fedjax_kd.methods.dt_kd_problem import DecisionProblem, Sharing, with_refer
 from fedjax_kd.models import build_model
 from fedjax_kd.system import load_profile, sample_fleet, workload
 from fedjax_kd.training import Execution
+from fedjax_kd.training.execution import FORMS
 
 SIZES = (9, 4, 7, 12, 5)
 SEEDS = (0, 1)
@@ -71,7 +72,7 @@ def solo() -> Execution:
 @pytest.fixture(scope="session")
 def executions() -> list[Execution]:
     one, two = tuple(jax.local_devices()[:1]), tuple(jax.local_devices()[:2])
-    return [Execution(form, devices) for form in ("sequential", "vmap") for devices in (one, two)]
+    return [Execution(form, devices, width=2) for form in FORMS for devices in (one, two)]
 
 
 def random_problem(

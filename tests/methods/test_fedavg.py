@@ -54,19 +54,19 @@ def test_a_round_is_the_weighted_mean_of_hand_written_sgd(model, federation, sol
     active = np.zeros(federation.people.n_clients, bool)
     active[[1, 3, 6]] = True
     start, state, _ = one_round(method, federation, active, hparams=hparams)
-    trained = {k: by_hand(model, federation, start.variables, k, hparams, 2, 4) for k in (1, 3, 6)}
+    trained = {k: by_hand(model, federation, start.server, k, hparams, 2, 4) for k in (1, 3, 6)}
     n = [float(count) for count in federation.people.train.counts]
     first = jax.tree.map(lambda a, b: (n[1] * a + n[3] * b) / (n[1] + n[3]), trained[1], trained[3])
-    got = jax.tree.map(lambda leaf: leaf[0], state.variables)["params"]
+    got = jax.tree.map(lambda leaf: leaf[0], state.server)["params"]
     chex.assert_trees_all_close(got, first, rtol=2e-5, atol=2e-6)
-    second = jax.tree.map(lambda leaf: leaf[1], state.variables)["params"]
+    second = jax.tree.map(lambda leaf: leaf[1], state.server)["params"]
     chex.assert_trees_all_close(second, trained[6], rtol=2e-5, atol=2e-6)
 
 
 def test_nobody_taking_part_leaves_the_server_bit_for_bit(model, federation, solo):
     method = fedavg(model, epochs=1, batch_size=4, execution=solo)
     start, state, report = one_round(method, federation, np.zeros(10, bool))
-    chex.assert_trees_all_equal(start.variables, state.variables)
+    chex.assert_trees_all_equal(start.server, state.server)
     assert float(report.work_flops.sum()) == 0.0
 
 
@@ -77,6 +77,9 @@ def test_all_executions_agree(model, federation, executions):
             fedavg(model, epochs=2, batch_size=4, execution=e), everywhere(federation, e), active
         )[1:]
         for e in executions
+    ]
+    results = [  # what the simulator spends depends on the form, and on nothing else does
+        (state, replace(report, executed_flops=report.work_flops)) for state, report in results
     ]
     for other in results[1:]:
         chex.assert_trees_all_close(
@@ -96,7 +99,7 @@ def test_the_order_of_clients_does_not_matter(model, federation, solo):
     )
     _, state, _ = one_round(method, federation, np.ones(10, bool))
     _, other, _ = one_round(method, replace(federation, people=shuffled), np.ones(10, bool))
-    chex.assert_trees_all_close(state.variables, other.variables, rtol=1e-5, atol=1e-6)
+    chex.assert_trees_all_close(state.server, other.server, rtol=1e-5, atol=1e-6)
 
 
 def test_bits_and_work_follow_from_the_profile(model, federation, solo):

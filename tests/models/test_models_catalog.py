@@ -5,6 +5,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from fedjax_kd import kernels
 from fedjax_kd.models import MODELS, build_model
 
 IMAGES = ((8, 8, 1), (28, 28, 1), (32, 32, 3))
@@ -71,7 +72,8 @@ def test_training_states_canonical_convolutions_only(name):
     def loss(params, x):
         return jnp.sum(model.apply({"params": params}, x, True)[0])
 
-    text = str(jax.make_jaxpr(jax.grad(loss))(variables["params"], inputs))
+    with kernels.using("canonical"):
+        text = str(jax.make_jaxpr(jax.grad(loss))(variables["params"], inputs))
     convolutions = text.count("conv_general_dilated[")
     canonical = (
         "dimension_numbers=ConvDimensionNumbers(lhs_spec=(0, 3, 1, 2), rhs_spec=(3, 2, 0, 1), "

@@ -4,12 +4,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_kd.training.client_loop import (
-    Execution,
-    default_execution,
-    run_clients,
-    sum_over_clients,
-)
+from fedjax_kd.training.client_loop import run_clients, sum_over_clients
+from fedjax_kd.training.execution import FORMS, Execution, default_execution
 
 N_CLIENTS = 7
 
@@ -17,8 +13,8 @@ N_CLIENTS = 7
 def executions():
     one, two = tuple(jax.local_devices()[:1]), tuple(jax.local_devices()[:2])
     return [
-        pytest.param(Execution(form, devices), id=f"{form}-{len(devices)}")
-        for form in ("sequential", "vmap")
+        pytest.param(Execution(form, devices, width=2), id=f"{form}-{len(devices)}")
+        for form in FORMS
         for devices in (one, two)
     ]
 
@@ -69,17 +65,18 @@ def test_every_form_equals_the_python_loop(execution, active):
 @pytest.mark.parametrize("execution", executions())
 def test_sums_go_to_their_own_server_and_leave_out_inactive_clients(execution):
     values = jnp.arange(1.0, N_CLIENTS + 1)
+    servers = jnp.array([1.0, 10.0, 100.0])
     server = jnp.array([0, 0, 1, 1, 2, 2, 2], jnp.int32)
     active = jnp.array([1, 1, 1, 0, 0, 0, 0], bool)
 
-    def message(value, scale):
-        return {"value": value * scale, "n": jnp.int32(1)}, value
+    def message(value, own, scale):
+        return {"value": value * own * scale, "n": jnp.int32(1)}, value
 
     run = jax.jit(
-        lambda v, a: sum_over_clients(message, v, jnp.float32(10), server, a, 3, execution)
+        lambda v, a: sum_over_clients(message, v, servers, jnp.float32(10), server, a, execution)
     )
     sums, outputs = run(values, active)
-    np.testing.assert_allclose(sums["value"], [30.0, 30.0, 0.0])
+    np.testing.assert_allclose(sums["value"], [30.0, 300.0, 0.0])
     np.testing.assert_array_equal(sums["n"], [2, 1, 0])
     np.testing.assert_allclose(outputs, [1, 2, 3, 0, 0, 0, 0])
 
