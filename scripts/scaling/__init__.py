@@ -1,0 +1,1 @@
+"""Parts of `bench_scaling.py`: what is measured, in a process of its own, and how it is shown."""
