@@ -93,9 +93,15 @@ def _run(arguments: argparse.Namespace) -> int:
     if arguments.hosts.count > 1:
         from fedjax_kd.study.environment import versions
         from fedjax_kd.study.hosts import agree
+        from fedjax_kd.study.plan import kernels_in_use
 
         agree("settings", settings_hash(settings))
         agree("versions", json.dumps(versions(), sort_keys=True))
+        agree(
+            "--execution, --check and --force",
+            f"{arguments.execution} {arguments.check} {arguments.force}",
+        )
+        agree("kernels (see fedjax-kd doctor)", kernels_in_use())
 
     from fedjax_kd.study.catalog import require_source
     from fedjax_kd.study.check import check_study

@@ -105,7 +105,7 @@ YAML, and replaces what the file says.""",
         "--devices",
         metavar="N",
         type=_devices,
-        help="CPU devices that share the clients; auto (the default) is one per core, 8 at most",
+        help="CPU devices that share the clients; auto (the default) is one per core, 64 at most",
     )
     run.add_argument(
         "--execution",

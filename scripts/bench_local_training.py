@@ -90,7 +90,8 @@ def measure_case(name, batch_size, clients, execution, peak, arguments) -> list[
     rows = []
     for repeat in range(arguments.repeats):
         peak_gflops = peak()
-        for (form, kernel_form), program in programs.items():
+        turns, start = list(programs.items()), repeat % len(programs)
+        for (form, kernel_form), program in turns[start:] + turns[:start]:
             with kernels.using(kernel_form):
                 spent_s = timed(program.run)
             per_s = examples / spent_s

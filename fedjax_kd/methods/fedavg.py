@@ -12,6 +12,8 @@ Expected on the embedded digits (5 users, Dirichlet 0.5): above 90 % on the comm
 20 rounds of one epoch.
 """
 
+from functools import lru_cache
+
 import jax
 import jax.numpy as jnp
 import optax
@@ -32,6 +34,7 @@ from fedjax_kd.training import (
 )
 
 
+@lru_cache(maxsize=64)  # equal arguments give one method, and so one compiled program
 def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) -> Method:
     """FedAvg of one architecture; its hyper-parameters are the `Rates` of local SGD.
 

@@ -138,10 +138,17 @@ def one_round(
         blank = jax.tree.map(
             lambda leaf: jnp.zeros((people.n_clients, *leaf.shape[1:]), leaf.dtype), report
         )
+        whole = put_rows(blank, members, report, present)
+        whole = replace(whole, executed_flops=_billed(members, report.executed_flops, blank))
         return (
             State(server=new.server, clients=settled(clients, execution, axis="clients")),
-            settled(put_rows(blank, members, report, present), execution),
+            settled(whole, execution),
         )
+
+    def _billed(members, executed_flops, blank):
+        # Of everybody who was run: also of members that dropped out, where a form runs them too,
+        # and of those that fill up a device's block a second time.
+        return blank.executed_flops.at[members].add(executed_flops)
 
     def round_(state, federation, hparams, index):
         # Clients without state may be dealt to the devices anew each round, which evens out their

@@ -200,7 +200,11 @@ def spread(history: CohortHistory, n_clients: int) -> History:
         whole[turn, history.members[turn, place]] = leaf[turn, place]
         return whole
 
-    return History(report=jax.tree.map(put, history.report), observed=history.observed)
+    report = jax.tree.map(put, history.report)
+    executed = np.zeros_like(report.executed_flops)
+    rounds = np.arange(len(executed))[:, None]  # also of members that did not take part
+    np.add.at(executed, (rounds, history.members), history.report.executed_flops)
+    return History(replace(report, executed_flops=executed), observed=history.observed)
 
 
 def _check(store, people, rounds, execution, participation) -> None:

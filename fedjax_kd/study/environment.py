@@ -9,7 +9,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-MAX_AUTO_DEVICES = 8
+MAX_AUTO_DEVICES = 64  # each holds the examples once
 _WEEK_S = 7 * 24 * 3600
 _XLA_FLAGS = {
     "xla_cpu_multi_thread_eigen": "false",
@@ -38,7 +38,7 @@ def prepare_backend(devices: int | None = None, cache_dir: Path | None = None) -
     folder of `JAX_COMPILATION_CACHE_DIR`.
 
     Args:
-      devices: number of CPU devices; None takes one for each core, eight at most.
+      devices: number of CPU devices; None takes one for each core, 64 at most.
       cache_dir: where compiled programs are kept for the next run; None keeps none, and neither
         does a folder that cannot be written.
     """

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from fedjax_kd.kernels.native import current_form, native_status
 from fedjax_kd.models import Model
-from fedjax_kd.training import Execution
+from fedjax_kd.training import Execution, Rates
 from fedjax_kd.training.execution import parse_form
 from fedjax_kd.training.processes import from_first
 from fedjax_kd.training.trial import choose_execution
@@ -24,13 +24,15 @@ class Job(NamedTuple):
         label: what names it in the manifest; the same in every run of the study.
         model: the architecture.
         batch_size: examples per step.
-        n_clients: clients that one program trains.
+        counts: examples of each client that one program trains.
+        values: rates of the training.
     """
 
     label: str
     model: Model
     batch_size: int
-    n_clients: int
+    counts: tuple[int, ...]
+    values: Rates
 
 
 class Plan(NamedTuple):
@@ -54,16 +56,35 @@ class Plan(NamedTuple):
 
     def describe(self) -> dict[str, Any]:
         """The plan as the manifest has it."""
-        status = native_status()
-        native = current_form() != "canonical" and status.available
         return {
             "asked": self.asked,
             "form": ", ".join(sorted({e.label for e in self.chosen.values()} or {self.base.label})),
-            "devices": self.base.n_devices,
-            "platform": self.base.devices[0].platform,
-            "kernels": f"native, {status.instruction_set}" if native else "canonical",
+            **_machine(self.base),
             "trials": list(self.trials),
         }
+
+
+def kernels_in_use() -> str:
+    """The form of the numeric kernels, as the manifest has it."""
+    status = native_status()
+    native = current_form() != "canonical" and status.available
+    return f"native, {status.instruction_set}" if native else "canonical"
+
+
+def _machine(base: Execution) -> dict[str, Any]:
+    return {
+        "devices": base.n_devices,
+        "platform": base.devices[0].platform,
+        "kernels": kernels_in_use(),
+    }
+
+
+def _same_machine(recorded: Mapping[str, Any] | None, base: Execution) -> dict[str, Any]:
+    """What an earlier run recorded, if it ran on devices and kernels like these; else nothing."""
+    if not recorded:
+        return {}
+    here = _machine(base)
+    return dict(recorded) if {name: recorded.get(name) for name in here} == here else {}
 
 
 def make_plan(
@@ -81,8 +102,9 @@ def make_plan(
             size the first counts.
         base: the devices, in the platform's usual form.
         asked: `auto`, or a form for all architectures.
-        recorded: the `execution` of the manifest of the same study's interrupted run; what it says
-            is taken over where it answers the question.
+        recorded: the `execution` of the manifest of the same study's interrupted run; its choices,
+            pinned or measured, are kept unless `asked` pins another form, or it ran on other
+            devices or with other kernels.
         memory: file in which outcomes of trials are kept, see `choose_execution`.
 
     Returns:
@@ -94,20 +116,23 @@ def make_plan(
     wanted: dict[tuple[Model, int], Job] = {}
     for job in jobs:
         wanted.setdefault((job.model, job.batch_size), job)
+    before = from_first(lambda: _same_machine(recorded, base))
+    if asked == "auto":
+        asked = before.get("asked", "auto")
     if asked != "auto":
         form, width = parse_form(asked)
         pinned = base._replace(form=form, width=width)
         return Plan(pinned, dict.fromkeys(wanted, pinned), asked, ())
-    rows_before = from_first(lambda: list((recorded or {}).get("trials", ())))
-    before = {row["job"]: row for row in rows_before}
+    known = {row.get("job"): row for row in before.get("trials", ())}
     chosen, rows = {}, []
     for key, job in wanted.items():
-        row = before.get(job.label)
-        if row is None:
+        row = known.get(job.label, {})
+        if "form" not in row:
             trial = choose_execution(
                 job.model,
                 batch_size=job.batch_size,
-                n_clients=job.n_clients,
+                counts=job.counts,
+                values=job.values,
                 execution=base,
                 memory=memory,
             )

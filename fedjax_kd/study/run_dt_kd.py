@@ -12,6 +12,7 @@ import numpy as np
 import pandas as pd
 
 from fedjax_kd.methods.dt_kd import soft_labels
+from fedjax_kd.models import Model
 from fedjax_kd.study import dt_kd_assemble as assemble
 from fedjax_kd.study import dt_kd_outcomes as costs
 from fedjax_kd.study import dt_kd_tables as tables
@@ -26,6 +27,7 @@ from fedjax_kd.study.dt_kd_learning import (
     train_fedavg,
     train_students,
     train_teacher,
+    training_rates,
 )
 from fedjax_kd.study.dt_kd_manifest import describe
 from fedjax_kd.study.dt_kd_memory import require_memory
@@ -34,7 +36,7 @@ from fedjax_kd.study.folder import ResultFolder
 from fedjax_kd.study.hosts import agree_on_content
 from fedjax_kd.study.plan import Job, Plan, make_plan
 from fedjax_kd.study.progress import Progress, Stage
-from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.study.settings import DtKdStudy, Training
 from fedjax_kd.system import CAUSES
 from fedjax_kd.training import Execution, default_execution, for_points
 from fedjax_kd.training.processes import meet
@@ -96,8 +98,8 @@ def run_study(
 
     kinds = assemble.soft_label_kinds(settings, setup)
     with progress.stage("accuracy table", len(kinds) * len(labels) * n_clients) as stage:
-        wanted = {kind: np.ones((len(labels), n_clients), bool) for kind in kinds}
-        profile = _train(settings, setup, soft, kinds, PROFILE_STAGE, wanted, plan, stage)
+        everything = {kind: np.ones((len(labels), n_clients), bool) for kind in kinds}
+        profile = _train(settings, setup, soft, kinds, PROFILE_STAGE, everything, plan, stage)
     accuracies = assemble.accuracy_frames(settings, labels, "profile", profile)
     folder.write_table("accuracy_table.parquet", pd.concat(accuracies, ignore_index=True))
 
@@ -139,7 +141,12 @@ def run_study(
         )
         _write(settings, setup, folder, labels, outcomes, metrics)
         stage.advance(1, f"{len(outcomes)} policies")
-    ratios = _padding(settings, setup, plan, {"teacher": teacher, "fedavg": fedavg}, wanted)
+    ratios = {
+        "teacher": _course_padding(teacher),
+        "fedavg": _course_padding(fedavg),
+        "accuracy table": _students_padding(settings, setup, plan, everything),
+        "chosen students": _students_padding(settings, setup, plan, wanted),
+    }
     described = {**plan.describe(), "executed_to_useful_flops": ratios}
     folder.update_manifest(
         status="complete", execution=described, elapsed_s=dict(progress.stage_seconds)
@@ -171,18 +178,15 @@ def _train(
     return assemble.StageScores(scores, assemble.kind_at(settings))
 
 
-def _padding(
-    settings: DtKdStudy,
-    setup: Setup,
-    plan: Plan,
-    courses: dict[str, Course],
-    wanted: dict[str, np.ndarray],
-) -> dict[str, float]:
-    """Executed over useful floating-point operations of each part of the training."""
-    ratios = {
-        name: float(course.did.executed_flops.sum() / course.did.work_flops.sum())
-        for name, course in courses.items()
-    }
+def _course_padding(course: Course) -> float:
+    """Executed over useful floating-point operations of rounds of training."""
+    return float(course.did.executed_flops.sum() / course.did.work_flops.sum())
+
+
+def _students_padding(
+    settings: DtKdStudy, setup: Setup, plan: Plan, wanted: dict[str, np.ndarray]
+) -> float:
+    """The same of students: kind of soft labels -> bool [M, K], as `_train` takes them."""
     batch_size = settings.distillation.training.batch_size
     executed = useful = 0.0
     for m, (model, profile) in enumerate(zip(setup.students, setup.profiles, strict=True)):
@@ -192,23 +196,28 @@ def _padding(
             )
             executed += spent * profile.training_flops
             useful += held * profile.training_flops
-    return {**ratios, "chosen students": executed / useful}
+    return executed / useful
 
 
 def training_jobs(settings: DtKdStudy, setup: Setup) -> list[Job]:
     """The local training that the study is going to do."""
-    n_clients = setup.federation.people.n_clients
-    pooled = settings.teacher.mode == "pooled"
-    teachers = len(settings.seeds) if pooled else n_clients
+    held = np.asarray(setup.federation.people.train.counts)
+    synchronised = np.asarray(setup.synchronised)
+    if settings.teacher.mode == "pooled":
+        synchronised = synchronised.reshape(len(settings.seeds), -1).sum(axis=1)
     smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
-    distilled, averaged = settings.distillation.training, settings.fedavg.training
+
+    def job(label: str, model: Model, training: Training, counts: np.ndarray) -> Job:
+        sizes = tuple(int(n) for n in counts)
+        return Job(label, model, training.batch_size, sizes, training_rates(training))
+
     return [
-        Job("teacher", setup.teacher, settings.teacher.training.batch_size, teachers),
+        job("teacher", setup.teacher, settings.teacher.training, synchronised),
         *(
-            Job(spec.label, model, distilled.batch_size, n_clients)
+            job(spec.label, model, settings.distillation.training, held)
             for spec, model in zip(settings.students, setup.students, strict=True)
         ),
-        Job("fedavg", setup.students[smallest], averaged.batch_size, n_clients),
+        job("fedavg", setup.students[smallest], settings.fedavg.training, held),
     ]
 
 

@@ -215,9 +215,15 @@ def active_first(active: jax.Array, work: jax.Array | None = None) -> jax.Array:
 
 
 def _chunks(active, work, width):
-    """The clients in running order, padded to whole chunks, and which places hold participants."""
+    """The clients in running order, filled to whole chunks, and which places hold participants.
+
+    Other places run the last participant once more, the smallest: a chunk runs as long as its
+    largest client, so nobody who is larger may fill it.
+    """
     order = jnp.pad(active_first(active, work), (0, -active.shape[0] % width))
-    return order, jnp.arange(order.shape[0]) < _count(active)
+    count = _count(active)
+    live = jnp.arange(order.shape[0]) < count
+    return jnp.where(live, order, order[jnp.maximum(count - 1, 0)]), live
 
 
 def _chunk(chunks, i, width):

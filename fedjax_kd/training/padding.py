@@ -50,8 +50,9 @@ def executed_examples(
 
     blocks = jnp.pad(padded, (0, missing)).reshape(execution.n_devices, -1)
     taking_part = jnp.pad(active, (0, missing)).reshape(execution.n_devices, -1)
-    executed = jax.vmap(per_device)(blocks, taking_part).reshape(-1)[:n_clients]
-    return executed.astype(jnp.float32)
+    executed = jax.vmap(per_device)(blocks, taking_part).reshape(-1)
+    beyond = jnp.sum(executed[n_clients:])  # clients that fill up the last device's block
+    return executed[:n_clients].at[-1].add(beyond).astype(jnp.float32)
 
 
 def _whole_batches(counts: jax.Array, batch_size: int) -> jax.Array:

@@ -63,18 +63,17 @@ def from_first(decide: Callable[[], Answer]) -> Answer:
     """
     if jax.process_count() == 1:
         return decide()
-    message: dict[str, Any] = {}
-    failure = None
+    text, failure = "{}", None
     if jax.process_index() == 0:
         try:
-            message = {"answer": decide()}
+            text = json.dumps({"answer": decide()})
         except Exception as error:
-            message, failure = {"error": f"{error}"}, error
-    data = np.frombuffer(json.dumps(message).encode(), np.uint8)
+            text, failure = json.dumps({"error": f"{error}"}), error
+    data = np.frombuffer(text.encode(), np.uint8)
     length = int(gathered(np.int32(len(data)))[0])
     padded = np.zeros(length, np.uint8)
     padded[: len(data)] = data[:length]
-    message = json.loads(gathered(padded)[0].tobytes())
+    message: dict[str, Any] = json.loads(gathered(padded)[0].tobytes())
     if failure is not None:
         raise failure
     if "error" in message:

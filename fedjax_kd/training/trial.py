@@ -27,10 +27,10 @@ from fedjax_kd.models import Model
 from fedjax_kd.training.client_loop import run_clients
 from fedjax_kd.training.execution import Execution, everywhere, parse_form
 from fedjax_kd.training.local_update import local_update
-from fedjax_kd.training.optimiser import rates, sgd
+from fedjax_kd.training.optimiser import Rates, sgd
 from fedjax_kd.training.processes import from_first, slowest
 
-STEPS, REPEATS = 3, 5
+STEPS, MOST_STEPS, REPEATS = 3, 12, 5
 CLIENTS_PER_DEVICE = 8
 ADVANTAGE = 1.1
 """How many times faster than the platform's usual form another one has to be, to be chosen."""
@@ -88,7 +88,8 @@ def choose_execution(
     model: Model,
     *,
     batch_size: int,
-    n_clients: int,
+    counts: Sequence[int],
+    values: Rates,
     execution: Execution,
     forms: Sequence[str] | None = None,
     memory: Path | None = None,
@@ -98,7 +99,9 @@ def choose_execution(
     Args:
         model: the architecture.
         batch_size: examples per step.
-        n_clients: clients that one program trains.
+        counts: examples of each client that one program trains; uneven ones make forms slower that
+            run clients side by side.
+        values: rates of the training; what is absent from them is absent from the trial.
         execution: the devices (its form is what is to be replaced).
         forms: what to try, the usual form first; None for `candidates`.
         memory: file that keeps outcomes, so that the same question is answered the same way next
@@ -110,16 +113,17 @@ def choose_execution(
     Raises:
         ValueError: if a form is none of those there are.
     """
-    platform = execution.devices[0].platform
+    platform, n_clients = execution.devices[0].platform, len(counts)
     forms = candidates(platform, n_clients, execution.n_devices) if forms is None else forms
     if not forms:
         raise ValueError("forms: found none; allowed: one or more of those of parse_form")
     executions = {form: _with_form(execution, form) for form in forms}
     if len(forms) == 1:
         return Trial(executions[forms[0]], {}, batch_size, n_clients, measured=False)
-    question = _question(model, batch_size, n_clients, execution, forms)
+    sizes = _sizes(counts, batch_size, executions)
+    question = _question(model, batch_size, sizes, values, execution, forms)
     known = from_first(lambda: _recall(memory, question, forms))
-    speeds = known or _speeds(model, batch_size, n_clients, executions)
+    speeds = known or _speeds(model, batch_size, sizes, values, executions)
     if known is None:
         _remember(memory, question, speeds)
     usual, best = forms[0], max(speeds, key=speeds.__getitem__)
@@ -132,13 +136,38 @@ def _with_form(execution: Execution, text: str) -> Execution:
     return execution._replace(form=form, width=width)
 
 
+def _sizes(
+    counts: Sequence[int], batch_size: int, executions: dict[str, Execution]
+) -> tuple[int, ...]:
+    """Examples of the trial's clients: as uneven as those of the study, some steps on average.
+
+    There are as many clients as the widest form takes at once, so that none runs half empty.
+    """
+    n_devices = next(iter(executions.values())).n_devices
+    per_device = -(-len(counts) // n_devices)
+    widths = [e.width for e in executions.values() if e.form == "chunked"]
+    together = per_device if any(e.form == "vmap" for e in executions.values()) else 0
+    wanted = n_devices * max([CLIENTS_PER_DEVICE, together, *widths])
+    ordered = np.sort(np.asarray(counts, np.float64))
+    places = np.linspace(0, len(ordered) - 1, min(len(ordered), wanted)).round().astype(int)
+    chosen = ordered[places] / max(ordered[places].mean(), 1.0)
+    steps = np.clip(np.round(chosen * STEPS), 1, MOST_STEPS).astype(int)
+    # Dealt out so that every device gets large and small ones.
+    return tuple(int(n) * batch_size for k in range(n_devices) for n in steps[k::n_devices])
+
+
 def _speeds(
-    model: Model, batch_size: int, n_clients: int, executions: dict[str, Execution]
+    model: Model,
+    batch_size: int,
+    sizes: tuple[int, ...],
+    values: Rates,
+    executions: dict[str, Execution],
 ) -> dict[str, float]:
     """Median examples per second of each form, the forms taking turns."""
-    first = next(iter(executions.values()))
-    some = min(n_clients, CLIENTS_PER_DEVICE * first.n_devices)
-    programs = {form: _program(model, batch_size, some, e) for form, e in executions.items()}
+    programs = {
+        form: _program(model, batch_size, sizes, values, execution)
+        for form, execution in executions.items()
+    }
     times: dict[str, list[float]] = {form: [] for form in programs}
     for repeat in range(REPEATS + 1):
         for form, run in programs.items():
@@ -146,14 +175,16 @@ def _speeds(
             run()
             if repeat:  # the first call compiles
                 times[form].append(time.perf_counter() - started)
-    examples = some * STEPS * batch_size
+    examples = sum(sizes)
     # Processes that chose differently would wait for each other for ever: the slowest one counts.
     return {form: examples / slowest(statistics.median(spent)) for form, spent in times.items()}
 
 
-def _program(model: Model, batch_size: int, n_clients: int, execution: Execution):
+def _program(
+    model: Model, batch_size: int, sizes: tuple[int, ...], values: Rates, execution: Execution
+):
     """A few steps of local training of some clients on random examples, ready to be called."""
-    n_rows = STEPS * batch_size
+    n_rows, n_clients = max(sizes), len(sizes)
     draws = np.random.default_rng(0)
     channels = (1,) * len(model.input_shape[:-1]) + model.input_shape[-1:]
     table = ExampleTable(
@@ -163,7 +194,8 @@ def _program(model: Model, batch_size: int, n_clients: int, execution: Execution
         std=jnp.ones(channels, jnp.float32),
     )
 
-    def one_client(variables, key, shared):
+    def one_client(variables, inputs, shared):
+        key, count = inputs
         table, values = shared
 
         def batch_loss(params, stats, positions, mask):
@@ -177,7 +209,7 @@ def _program(model: Model, batch_size: int, n_clients: int, execution: Execution
         return local_update(
             key,
             variables,
-            jnp.int32(n_rows),
+            count,
             batch_loss,
             sgd(values),
             capacity=n_rows,
@@ -191,24 +223,32 @@ def _program(model: Model, batch_size: int, n_clients: int, execution: Execution
         return jax.vmap(model.init)(keys), keys
 
     @jax.jit
-    def train(stack, keys, shared):
+    def train(stack, inputs, shared):
         active = jnp.ones(n_clients, bool)
-        return run_clients(one_client, stack, keys, shared, active, execution)
+        return run_clients(one_client, stack, inputs, shared, active, execution, work=inputs[1])
 
     stack, keys = everywhere(prepare(), execution)
-    shared = everywhere((table, rates(0.01)), execution)
-    return lambda: jax.block_until_ready(train(stack, keys, shared))
+    inputs = (keys, everywhere(jnp.asarray(sizes, jnp.int32), execution))
+    shared = everywhere((table, values), execution)
+    return lambda: jax.block_until_ready(train(stack, inputs, shared))
 
 
-def _question(model, batch_size, n_clients, execution, forms) -> str:
+def _question(model, batch_size, sizes, values, execution, forms) -> str:
     """Everything that the outcome may depend on, as text."""
     device, cores = execution.devices[0], os.cpu_count()
-    kernels = native_status().instruction_set if current_form() != "canonical" else "canonical"
+    library = native_status().library if current_form() != "canonical" else None
+    kernels = library.name if library else "canonical"
+    present = [
+        name
+        for name in ("momentum", "weight_decay", "gradient_clip")
+        if getattr(values, name) is not None
+    ]
     return " | ".join(
         [
             repr(model),
             f"batch {batch_size}",
-            f"clients {n_clients}",
+            f"sizes {sizes}",
+            f"rates {present}",
             f"{execution.n_devices} x {device.platform} {device.device_kind}, {cores} cores",
             f"kernels {kernels}, jaxlib {jaxlib.version.__version__}",
             ",".join(forms),

@@ -21,6 +21,7 @@ from fedjax_kd.data import load_source
 from fedjax_kd.kernels import native_status
 from fedjax_kd.methods.contract import Round
 from fedjax_kd.training import accuracy, default_execution
+from fedjax_kd.training.optimiser import rates
 from fedjax_kd.training.trial import choose_execution
 
 from .job import Job
@@ -40,7 +41,8 @@ def prepare(job: Job, options: dict[str, Any]) -> Contestant:
     trial = choose_execution(
         model_of(job.terms, source),
         batch_size=job.terms.batch_size,
-        n_clients=job.n_clients,
+        counts=[len(rows) for rows in job.rows],
+        values=rates(job.terms.learning_rate),
         execution=default_execution(),
         forms=options["forms"],
         memory=Path(options["job"]).with_name("trials.json"),

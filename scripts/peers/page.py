@@ -34,8 +34,9 @@ UNLIKE = """\
 - **Ours** runs on two host devices of one thread each (one per core), and chooses between running
   clients one after another or some at a time by a short trial before the first round: both as a
   study does. (Canonical convolutions always run one client after another.) Native kernels are
-  compiled from C++ at first use; canonical kernels are pure JAX. The rounds are `method.round`,
-  jitted, with the state donated: what a study runs, no special path.
+  compiled from C++ at first use; canonical kernels are pure JAX. The rounds are the methods'
+  own `round`, jitted, with the state donated. (A study runs many of them inside one program and
+  keeps their reports.)
 - **PyTorch, one after another**: two threads; models and data stay in memory as tensors, a batch is
   one indexing, the SGD step and the averages are one call over all parameters, nothing is read back
   within a round. Both memory formats are measured for convolutional networks, the faster counts.
@@ -47,6 +48,7 @@ UNLIKE = """\
   on `for_each_client` directly), batches by its own kind of indexing in NumPy, XLA on all cores. It
   needs one line on a JAX of today: `jax.tree_map = jax.tree.map`. Its pmap backend needs functions
   that JAX has removed and was not measured.
+- **pfl and Flower** run FedAvg only.
 - **pfl**: its own `FederatedAveraging` in `SimulatedBackend`, `torch.optim.SGD(fused=True)`, two
   threads, a user's data as tensors; no evaluation of users within the measured rounds (pfl would
   do that in iterations that ask for it). Both memory formats, the faster counts.

@@ -3,7 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_kd.training import Execution, executed_examples
+from fedjax_kd.training import Execution, executed_examples, run_clients
 
 COUNTS = jnp.asarray([5, 1, 9, 0, 4, 8], jnp.int32)
 EVERYBODY = jnp.ones(6, bool)
@@ -34,6 +34,29 @@ def test_chunks_put_alike_sizes_together():
 def test_places_without_a_client_are_paid_for():
     # Chunks of four: 12, 8, 8, 4 | 4, 0 and two empty places.
     assert executed("chunked", width=4).sum() == 4 * 12 + 4 * 4
+
+
+@pytest.mark.parametrize("active", [[1] * 6, [1, 0, 0, 1, 1, 0]], ids=["all", "some"])
+@pytest.mark.parametrize(("form", "width"), [("sequential", 1), ("chunked", 2), ("chunked", 4)])
+def test_the_count_is_that_of_the_steps_that_are_run(form, width, active):
+    """Every place of a chunk counts its steps on the host, as often as the loop goes round."""
+    ran = []
+    execution = Execution(form, tuple(jax.local_devices()[:1]), width=width)
+
+    def one_client(state, count, shared):
+        def step(i, carry):
+            jax.debug.callback(lambda: ran.append(1))
+            return carry
+
+        return state, jax.lax.fori_loop(0, (count + 3) // 4, step, jnp.int32(0))
+
+    active = jnp.asarray(active, bool)
+    run = jax.jit(lambda a: run_clients(one_client, (), COUNTS, (), a, execution, work=COUNTS))
+    jax.block_until_ready(run(active))
+    jax.effects_barrier()
+    spent = executed(form, active=active, width=width)
+    # Within a chunk the callback is made once for all, in each step of the largest.
+    assert len(ran) * 4 * (width if form == "chunked" else 1) == spent.sum()
 
 
 @pytest.mark.parametrize("form", ["sequential", "chunked"])

@@ -4,7 +4,7 @@ import jax
 import pytest
 
 from fedjax_kd.models import build_model
-from fedjax_kd.training import default_execution, trial
+from fedjax_kd.training import default_execution, rates, trial
 from fedjax_kd.training.execution import for_points, parse_form
 from fedjax_kd.training.trial import candidates, choose_execution
 
@@ -12,7 +12,12 @@ MODEL = build_model("mlp", input_shape=(4,), n_classes=2, hidden=(3,))
 
 
 def choose(**changes):
-    arguments = {"batch_size": 4, "n_clients": 4, "execution": default_execution(1)} | changes
+    arguments = {
+        "batch_size": 4,
+        "counts": [8, 8, 8, 8],
+        "values": rates(0.1),
+        "execution": default_execution(1),
+    } | changes
     return choose_execution(MODEL, **arguments)
 
 
@@ -59,7 +64,7 @@ def test_a_damaged_memory_is_measured_over(tmp_path, damage):
 
 
 def test_one_client_per_device_needs_no_trial():
-    outcome = choose(n_clients=1)
+    outcome = choose(counts=[8])
     assert outcome.examples_per_s == {}
     assert outcome.execution.form == "sequential"
 
@@ -83,3 +88,36 @@ def test_unknown_forms_are_refused(text):
 def test_rows_of_the_mesh_divide_devices_and_points():
     execution = default_execution(2)._replace(devices=tuple(jax.local_devices()[:1]) * 12)
     assert [for_points(execution, n).study_rows for n in (1, 2, 3, 5, 8, 24)] == [1, 2, 3, 1, 4, 12]
+
+
+def test_the_trials_clients_are_as_many_and_as_uneven_as_the_studys():
+    two = default_execution(2)
+    forms = {
+        "vmap": two._replace(form="vmap"),
+        "chunked:32": two._replace(form="chunked", width=32),
+    }
+    assert len(trial._sizes([10] * 500, 4, {"chunked:32": forms["chunked:32"]})) == 64
+    assert len(trial._sizes([10] * 100, 4, forms)) == 100
+    assert len(trial._sizes([10] * 5, 4, forms)) == 5
+    even = trial._sizes([10] * 40, 4, forms)
+    assert set(even) == {trial.STEPS * 4}
+    uneven = trial._sizes([1] * 30 + [100] * 10, 4, forms)
+    assert min(uneven) == 4
+    assert max(uneven) == 4 * min(round(trial.STEPS * 100 / 25.75), trial.MOST_STEPS)
+    halves = sum(uneven[:20]), sum(uneven[20:])
+    assert abs(halves[0] - halves[1]) <= max(uneven)
+
+
+def test_another_question_is_another_trial(monkeypatch, tmp_path):
+    asked = []
+
+    def speeds(*arguments):
+        asked.append(arguments)
+        return dict.fromkeys(arguments[-1], 1.0)
+
+    monkeypatch.setattr(trial, "_speeds", speeds)
+    memory = tmp_path / "trials.json"
+    for changes in ({}, {"counts": [8, 8, 8, 80]}, {"values": rates(0.1, 0.9)}, {"batch_size": 2}):
+        choose(memory=memory, **changes)
+    choose(memory=memory, values=rates(0.7))  # another number, the same program
+    assert len(asked) == 4
