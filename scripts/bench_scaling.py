@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import os
 import platform
+import shlex
 import sys
 import tempfile
 import time
@@ -109,12 +110,12 @@ def write_page(arguments: argparse.Namespace, found: dict[str, Found], minutes: 
         (arguments.out / "scaling.svg").write_text(svg_document(figure))
         (arguments.out / "scaling.png").write_bytes(png_bytes(figure))
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
-    given = [word for word in sys.argv[1:] if not word.startswith("--machine")]
+    given = shlex.join(sys.argv[1:])
     (arguments.out / "README.md").write_text(
-        "# How rounds scale\n\n![](scaling.svg)\n\n"
+        "# How rounds scale\n\n![Speed, memory and cost as clients, cohorts, seeds and devices grow](scaling.png)\n\n"
         + "\n".join(markdown(part, one) for part, one in found.items())
         + f"\n## How it was measured\n\n{NOTES}\n"
-        f"- Command: `python scripts/bench_scaling.py {' '.join(given)}` ({minutes:.1f} minutes)\n"
+        f"- Command: `python scripts/bench_scaling.py {given}` ({minutes:.1f} minutes)\n"
         f"- Date: {arguments.date}\n- Machine: {arguments.machine}\n"
         f"- Versions: Python {platform.python_version()}, {versions}\n"
     )
