@@ -112,7 +112,8 @@ def write_page(arguments: argparse.Namespace, found: dict[str, Found], minutes: 
     versions = ", ".join(f"{name} {version(name)}" for name in ("jax", "jaxlib", "flax", "numpy"))
     given = shlex.join(sys.argv[1:])
     (arguments.out / "README.md").write_text(
-        "# How rounds scale\n\n![Speed, memory and cost as clients, cohorts, seeds and devices grow](scaling.png)\n\n"
+        "# How rounds scale\n\n"
+        "![Speed, memory and cost as clients, cohorts, seeds and devices grow](scaling.png)\n\n"
         + "\n".join(markdown(part, one) for part, one in found.items())
         + f"\n## How it was measured\n\n{NOTES}\n"
         f"- Command: `python scripts/bench_scaling.py {given}` ({minutes:.1f} minutes)\n"
