@@ -34,7 +34,7 @@ from fedjax_kd.study.dt_kd_memory import require_memory
 from fedjax_kd.study.dt_kd_setup import Setup, prepare
 from fedjax_kd.study.folder import ResultFolder
 from fedjax_kd.study.hosts import agree_on_content
-from fedjax_kd.study.plan import Job, Plan, make_plan
+from fedjax_kd.study.plan import Job, Plan, kernels_in_use, make_plan
 from fedjax_kd.study.progress import Progress, Stage
 from fedjax_kd.study.settings import DtKdStudy, Training
 from fedjax_kd.system import CAUSES
@@ -79,6 +79,8 @@ def run_study(
     agree_on_content("data", setup.federation)
     folder.write_table("partition.parquet", setup.partition)
     require_memory(settings, setup, execution)
+    with progress.stage("kernels", 1) as stage:  # the first study on a machine compiles them
+        stage.advance(1, kernels_in_use())
     with progress.stage("execution", 1) as stage:
         recorded = folder.read_manifest().get("execution")
         jobs = training_jobs(settings, setup)
