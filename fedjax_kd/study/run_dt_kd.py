@@ -73,14 +73,14 @@ def run_study(
     execution = default_execution() if execution is None else execution
     for mesh in (execution, for_points(execution, len(settings.seeds))):
         meet(mesh)
+    with progress.stage("kernels", 1) as stage:  # the first study on a machine compiles them
+        stage.advance(1, kernels_in_use())
     with progress.stage("data", 1) as stage:
         setup = prepare(settings, execution, data_dir)
         stage.advance(1, f"{settings.data.source}, {len(setup.source.labels)} examples")
     agree_on_content("data", setup.federation)
     folder.write_table("partition.parquet", setup.partition)
     require_memory(settings, setup, execution)
-    with progress.stage("kernels", 1) as stage:  # the first study on a machine compiles them
-        stage.advance(1, kernels_in_use())
     with progress.stage("execution", 1) as stage:
         recorded = folder.read_manifest().get("execution")
         jobs = training_jobs(settings, setup)
