@@ -21,7 +21,7 @@ from fedjax_kd.study.hosts import ALONE, Hosts, leave, lost_process
 if TYPE_CHECKING:
     from fedjax_kd.study.folder import ResultFolder
     from fedjax_kd.study.progress import Stage
-    from fedjax_kd.study.settings import DtKdStudy
+    from fedjax_kd.study.studies import Study
 
 OK, FAILED, REFUSED, INTERRUPTED = 0, 1, 2, 130
 
@@ -109,11 +109,10 @@ def _run(arguments: argparse.Namespace) -> int:
     check_study(settings, where=arguments.file)
     require_source(settings.data.source, arguments.data_dir)
     if arguments.check or arguments.force:  # nothing is moved aside for a study that cannot run
-        from fedjax_kd.study.dt_kd_setup import prepare
         from fedjax_kd.training import default_execution
 
         _prepare_backend(arguments)
-        prepare(settings, default_execution(), arguments.data_dir)
+        _checker(settings)(settings, default_execution(), arguments.data_dir)
     if arguments.check:
         digest = settings_hash(settings)
         answer = {"kind": "check", "settings_hash": digest}
@@ -155,7 +154,7 @@ def _check_usage(arguments: argparse.Namespace) -> None:
         arguments.parser.error("--out DIR is required; only --check does without")
 
 
-def _run_in(folder: ResultFolder, settings: DtKdStudy, arguments: argparse.Namespace) -> int:
+def _run_in(folder: ResultFolder, settings: Study, arguments: argparse.Namespace) -> int:
     if folder.state == "complete":
         text = f"{folder.path} already holds this study, complete; --force runs it again."
         _finish(folder, arguments, text)
@@ -166,8 +165,8 @@ def _run_in(folder: ResultFolder, settings: DtKdStudy, arguments: argparse.Names
         _hint(arguments, f"{folder.path} holds this study, unfinished; it is run from the start.")
 
     from fedjax_kd.study.progress import shown_progress
-    from fedjax_kd.study.run_dt_kd import run_study
 
+    run_study = _runner(settings)
     if not arguments.force:
         _prepare_backend(arguments)
 
@@ -183,6 +182,28 @@ def _run_in(folder: ResultFolder, settings: DtKdStudy, arguments: argparse.Names
         )
     _finish(folder, arguments, f"{folder.path} holds the results.")
     return OK
+
+
+def _checker(settings: Study) -> Any:
+    """What sets a study up without training: `(settings, execution, data_dir)`."""
+    if settings.method == "dt_kd":
+        from fedjax_kd.study.dt_kd_setup import prepare
+
+        return prepare
+    from fedjax_kd.study.run_rounds_study import check_rounds_study
+
+    return check_rounds_study
+
+
+def _runner(settings: Study) -> Any:
+    """What runs a study into a folder."""
+    if settings.method == "dt_kd":
+        from fedjax_kd.study.run_dt_kd import run_study
+
+        return run_study
+    from fedjax_kd.study.run_rounds_study import run_rounds_study
+
+    return run_rounds_study
 
 
 def _finish(folder: ResultFolder, arguments: argparse.Namespace, text: str) -> None:

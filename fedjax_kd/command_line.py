@@ -10,7 +10,7 @@ from typing import Any
 from fedjax_kd import __version__
 from fedjax_kd.study.hosts import add_host_options
 
-KINDS = ("methods", "models", "sources", "partitions", "profiles", "policies")
+KINDS = ("methods", "contestants", "models", "sources", "partitions", "profiles", "policies")
 Command = Callable[[argparse.Namespace], int]
 
 
@@ -50,6 +50,8 @@ the usual order:
   fedjax-kd run experiments/dt_kd/digits.yaml --check   check a settings file in a second
   fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
                                                         run the study and draw its report
+
+A folder of experiments/ is a study: dt_kd, on_device_kd, dfml or pfedafm.
 
 `fedjax-kd COMMAND --help` explains a command with examples.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -148,7 +150,8 @@ def _add_list(commands: Any) -> argparse.ArgumentParser:
     listing = commands.add_parser(
         "list",
         help="list what a settings file can name",
-        description="List the methods, models, data sources, partitions, profiles and policies.",
+        description="List the methods and their contestants, models, data sources, partitions, "
+        "profiles and policies.",
         epilog="""\
 examples:
   fedjax-kd list

@@ -28,6 +28,16 @@ def _methods() -> Rows:
     return [(name, _first_line(study)) for name, study in STUDIES.items()]
 
 
+def _contestants() -> Rows:
+    from fedjax_kd.study.contestant_names import CONTESTANTS
+
+    return [
+        (name, f"{study}: {each.title}, {each.meaning}")
+        for study, entries in CONTESTANTS.items()
+        for name, each in entries.items()
+    ]
+
+
 def _models() -> Rows:
     from fedjax_kd.models import MODELS
 
@@ -78,6 +88,7 @@ def _policies() -> Rows:
 
 LISTS: dict[str, Callable[[], Rows]] = {
     "methods": _methods,
+    "contestants": _contestants,
     "models": _models,
     "sources": _sources,
     "partitions": _partitions,

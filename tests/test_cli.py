@@ -38,9 +38,10 @@ def calls(monkeypatch):
         target.write_text("<html>")
         return target
 
-    study = types.ModuleType("fedjax_kd.study.run_dt_kd")
-    study.run_study = run_study  # type: ignore[attr-defined]
-    monkeypatch.setitem(sys.modules, "fedjax_kd.study.run_dt_kd", study)
+    for name, entry in (("run_dt_kd", "run_study"), ("run_rounds_study", "run_rounds_study")):
+        study = types.ModuleType(f"fedjax_kd.study.{name}")
+        setattr(study, entry, run_study)
+        monkeypatch.setitem(sys.modules, study.__name__, study)
     monkeypatch.setattr("fedjax_kd.report.render_report", render_report)
     monkeypatch.setattr(environment, "prepare_backend", lambda devices, cache_dir: None)
     return seen
@@ -201,6 +202,14 @@ def test_run_hands_over_settings_and_ends_with_the_report(study_file, calls, tmp
     assert (out / "report.html").exists()
 
 
+def test_a_study_in_rounds_is_handed_to_its_runner(calls, tmp_path, capsys):
+    path = str(EXPERIMENTS / "dfml" / "digits.yaml")
+    assert cli.main(["run", path, "--set", "senders=2", "--out", str(tmp_path / "out")]) == 0
+    ((settings, _, _, form),) = calls
+    assert (settings.method, settings.senders, form) == ("dfml", 2, "auto")
+    assert (tmp_path / "out" / "report.html").exists()
+
+
 def test_a_complete_study_is_not_run_again(study_file, calls, tmp_path, capsys):
     words = ["run", study_file, "--out", str(tmp_path / "out")]
     assert [cli.main(words), cli.main(words)] == [0, 0]
@@ -283,6 +292,12 @@ def test_a_defect_is_one_line_unless_the_traceback_is_asked_for(
     ("kind", "name"),
     [
         ("methods", "dt_kd"),
+        ("methods", "on_device_kd"),
+        ("methods", "dfml"),
+        ("methods", "pfedafm"),
+        ("contestants", "server_ensemble"),
+        ("contestants", "def_kt"),
+        ("contestants", "fedproto"),
         ("models", "resnet20"),
         ("sources", "digits"),
         ("partitions", "quantity_skew"),

@@ -1,5 +1,10 @@
 """Clients of all study points on one axis, and the randomness that belongs to each."""
 
+from fedjax_kd.clients.groups import Groups as Groups
+from fedjax_kd.clients.groups import every_group as every_group
+from fedjax_kd.clients.groups import groups_by_turns as groups_by_turns
+from fedjax_kd.clients.groups import whole_axis as whole_axis
+from fedjax_kd.clients.participation import draw_roles as draw_roles
 from fedjax_kd.clients.participation import drop_out as drop_out
 from fedjax_kd.clients.participation import put_rows as put_rows
 from fedjax_kd.clients.participation import sample_cohort as sample_cohort

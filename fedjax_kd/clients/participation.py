@@ -93,6 +93,36 @@ def drop_out(
     return draws >= (chance[cohort.point] if chance.ndim else chance)
 
 
+def draw_roles(
+    people: Population, round_index: jax.typing.ArrayLike, size: int, eligible: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """Draws `size` of the eligible clients of every study point, uniformly, without replacement.
+
+    For roles inside a method, such as who aggregates. A client's draw is its own, so who is drawn
+    depends on who is eligible and not on where they stand or who else is in the stack.
+
+    Args:
+        people: S points with N users each.
+        round_index: int scalar, may be traced.
+        size: clients per point, static, at least 1.
+        eligible: bool [K].
+
+    Returns:
+        int32 [S * size] positions on the client axis, point by point, the first drawn first; and
+        bool [S * size], False for places that could not be filled: they hold a client that is not
+        eligible, or the last one drawn again.
+    """
+    keys = client_keys(people, round_index, Purpose.ROLE)
+    draws = jax.vmap(jax.random.bits)(keys)
+    order = jnp.lexsort((people.user, draws, jnp.logical_not(eligible), people.point))
+    by_point = order.reshape(people.n_points, people.n_users)
+    missing = max(0, size - people.n_users)
+    drawn = jnp.pad(by_point[:, :size], ((0, 0), (0, missing)), mode="edge")
+    count = jnp.sum(eligible[by_point], axis=1, dtype=jnp.int32)
+    filled = jnp.arange(size, dtype=jnp.int32)[None, :] < count[:, None]
+    return drawn.reshape(-1).astype(jnp.int32), filled.reshape(-1)
+
+
 def select(people: Population, members: jax.Array) -> Population:
     """The population of some clients only; roots and the points' common tables stay as they are.
 
@@ -103,7 +133,8 @@ def select(people: Population, members: jax.Array) -> Population:
     Returns:
         M clients in the order of `members`.
     """
-    train, validation, test = take_rows((people.train, people.validation, people.test), members)
+    own = people.train, people.validation, people.test, people.unlabelled
+    train, validation, test, unlabelled = take_rows(own, members)
     return replace(
         people,
         point=people.point[members],
@@ -111,6 +142,7 @@ def select(people: Population, members: jax.Array) -> Population:
         train=train,
         validation=validation,
         test=test,
+        unlabelled=unlabelled,
     )
 
 

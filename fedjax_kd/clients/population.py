@@ -29,6 +29,8 @@ class Population:
         train: index table [K, n_max].
         validation: index table [K, v_max].
         test: index table [K, t_max], the user's own test split.
+        unlabelled: index table [K, u_max], examples that the user holds without their labels; a
+            client that has none has a zero count.
         common_validation: index table [S, c_max], held out for the whole point.
         common_test: index table [S, d_max].
     """
@@ -39,6 +41,7 @@ class Population:
     train: IndexTable
     validation: IndexTable
     test: IndexTable
+    unlabelled: IndexTable
     common_validation: IndexTable
     common_test: IndexTable
 
@@ -69,7 +72,8 @@ def population(seeds: Sequence[int], splits: Sequence[UserSplit]) -> Population:
         A population of S * N clients, point by point, users in order.
 
     Raises:
-        ValueError: if the splits disagree in the number of users.
+        ValueError: if the splits disagree in the number of users, or a split has unlabelled rows
+            for another number of users.
     """
     sizes = {len(split.train) for split in splits}
     if len(sizes) != 1 or len(seeds) != len(splits):
@@ -85,9 +89,22 @@ def population(seeds: Sequence[int], splits: Sequence[UserSplit]) -> Population:
         train=index_table([rows for split in splits for rows in split.train]),
         validation=index_table([rows for split in splits for rows in split.validation]),
         test=index_table([rows for split in splits for rows in split.test]),
+        unlabelled=index_table([rows for split in splits for rows in _unlabelled(split)]),
         common_validation=index_table([split.common_validation for split in splits]),
         common_test=index_table([split.common_test for split in splits]),
     )
+
+
+def _unlabelled(split: UserSplit) -> tuple[np.ndarray, ...]:
+    """One row per user, empty ones where the split has no unlabelled data."""
+    if not split.unlabelled:
+        return tuple(rows[:0] for rows in split.train)
+    if len(split.unlabelled) != len(split.train):
+        raise ValueError(
+            f"unlabelled: {len(split.unlabelled)} rows for {len(split.train)} users; there must be"
+            " one row per user, or none at all"
+        )
+    return split.unlabelled
 
 
 def branch(people: Population, part: Part) -> Population:

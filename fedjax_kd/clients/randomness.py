@@ -21,6 +21,8 @@ class Purpose(IntEnum):
     REFERENCE = 4
     PARTICIPATION = 5
     DROP_OUT = 6
+    ROLE = 7
+    DISTIL_ORDER = 8
 
 
 class Part(IntEnum):

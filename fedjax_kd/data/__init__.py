@@ -1,5 +1,12 @@
 """Data sets, their division among users, and the example table on the device."""
 
+from fedjax_kd.data.augment import AUGMENTATIONS as AUGMENTATIONS
+from fedjax_kd.data.augment import Augmentation as Augmentation
+from fedjax_kd.data.augment import Crop as Crop
+from fedjax_kd.data.augment import Erase as Erase
+from fedjax_kd.data.augment import Flip as Flip
+from fedjax_kd.data.augment import augment as augment
+from fedjax_kd.data.augment import check_augmentation as check_augmentation
 from fedjax_kd.data.catalog import SOURCES as SOURCES
 from fedjax_kd.data.catalog import SourceOverview as SourceOverview
 from fedjax_kd.data.catalog import data_sources_overview as data_sources_overview
@@ -11,10 +18,14 @@ from fedjax_kd.data.holdings import partition_rows as partition_rows
 from fedjax_kd.data.holdings import summary as summary
 from fedjax_kd.data.partition_specs import ClassesPerUser as ClassesPerUser
 from fedjax_kd.data.partition_specs import Dirichlet as Dirichlet
+from fedjax_kd.data.partition_specs import DirichletCounts as DirichletCounts
 from fedjax_kd.data.partition_specs import Iid as Iid
 from fedjax_kd.data.partition_specs import Natural as Natural
 from fedjax_kd.data.partition_specs import Partition as Partition
 from fedjax_kd.data.partition_specs import QuantitySkew as QuantitySkew
+from fedjax_kd.data.partition_specs import Unlabelled as Unlabelled
+from fedjax_kd.data.partition_specs import UnlabelledShards as UnlabelledShards
+from fedjax_kd.data.partition_specs import UnlabelledShare as UnlabelledShare
 from fedjax_kd.data.partitioners import partition as partition
 from fedjax_kd.data.prepare import prepare as prepare
 from fedjax_kd.data.seeding import host_rng as host_rng
@@ -24,8 +35,13 @@ from fedjax_kd.data.split import build_split as build_split
 from fedjax_kd.data.split import hold_out as hold_out
 from fedjax_kd.data.split import split_users as split_users
 from fedjax_kd.data.split_share import Share as Share
+from fedjax_kd.data.split_unlabelled import UnlabelledSpec as UnlabelledSpec
+from fedjax_kd.data.statistics import CIFAR100 as CIFAR100
+from fedjax_kd.data.statistics import IMAGENET as IMAGENET
+from fedjax_kd.data.statistics import Statistics as Statistics
 from fedjax_kd.data.table import ExampleTable as ExampleTable
 from fedjax_kd.data.table import IndexTable as IndexTable
 from fedjax_kd.data.table import example_table as example_table
 from fedjax_kd.data.table import gather as gather
 from fedjax_kd.data.table import index_table as index_table
+from fedjax_kd.data.table import training_batch as training_batch

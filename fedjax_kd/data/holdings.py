@@ -62,4 +62,5 @@ def summary(source: Source, split: UserSplit) -> pd.DataFrame:
 
 
 def _user_parts(split: UserSplit) -> dict[str, tuple[np.ndarray, ...]]:
-    return {"train": split.train, "validation": split.validation, "test": split.test}
+    parts = {"train": split.train, "validation": split.validation, "test": split.test}
+    return parts | ({"unlabelled": split.unlabelled} if split.unlabelled else {})

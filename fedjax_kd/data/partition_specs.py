@@ -55,6 +55,19 @@ class ClassesPerUser:
 
 
 @dataclass(config=_checked, frozen=True)
+class DirichletCounts:
+    """Every user holds every class; Dirichlet(alpha) proportions set how much of each.
+
+    What papers of pFedAFM's authors describe as their practical partition (arXiv:2404.17847 does
+    not give its generator): in contrast to `Dirichlet`, no class is missing anywhere and a user may
+    hold far more than its fair share.
+    """
+
+    kind: Literal["dirichlet_counts"] = "dirichlet_counts"
+    alpha: _Positive = 0.5
+
+
+@dataclass(config=_checked, frozen=True)
 class QuantitySkew:
     """Same label distribution everywhere, user sizes by Dirichlet(alpha)."""
 
@@ -72,5 +85,36 @@ class Natural:
 
 
 Partition = Annotated[
-    Iid | Dirichlet | ClassesPerUser | QuantitySkew | Natural, Field(discriminator="kind")
+    Iid | Dirichlet | DirichletCounts | ClassesPerUser | QuantitySkew | Natural,
+    Field(discriminator="kind"),
 ]
+
+
+@dataclass(config=_checked, frozen=True)
+class UnlabelledShards:
+    """Strong users hold further shards of the partition, without their labels.
+
+    The partitioner makes users + strong * shards_per_strong shards. The first are the users' own;
+    strong user i holds the i-th `shards_per_strong` of the others, whose mix of classes has nothing
+    to do with that of its labelled data. The defaults are those of the released code of on-device
+    KD (arXiv:2503.11151) for CIFAR-10, with 100 users.
+    """
+
+    strong: _Count = 20  # users 0..strong-1
+    shards_per_strong: _Count = 5
+    kind: Literal["shards"] = "shards"
+
+
+@dataclass(config=_checked, frozen=True)
+class UnlabelledShare:
+    """Strong users lose the labels of a share of their own training examples.
+
+    For partitions whose users are given, such as `Natural`.
+    """
+
+    strong: _Count = 2  # users 0..strong-1
+    share: Annotated[float, Field(strict=True, gt=0, lt=1)] = 0.5
+    kind: Literal["share"] = "share"
+
+
+Unlabelled = Annotated[UnlabelledShards | UnlabelledShare, Field(discriminator="kind")]

@@ -7,6 +7,7 @@ from typing import Literal
 
 import numpy as np
 
+from fedjax_kd.data.partition_specs import UnlabelledShards, UnlabelledShare
 from fedjax_kd.data.partitioners import PartitionSpec, partition
 from fedjax_kd.data.source import Source
 from fedjax_kd.data.split_share import (
@@ -14,6 +15,13 @@ from fedjax_kd.data.split_share import (
     split_examples,
     split_recordings,
     split_recordings_in_time,
+)
+from fedjax_kd.data.split_unlabelled import (
+    UnlabelledSpec,
+    check_unlabelled,
+    from_shards,
+    from_train,
+    n_shards,
 )
 
 RecordingSplit = Literal["in_time", "whole"]
@@ -34,6 +42,8 @@ class UserSplit:
       common_test: examples that every model is scored on at the end.
       common_is_union: the common parts are drawn from the users' validation and test parts, as is
         done for sources of recordings without a stock test split.
+      unlabelled: one array a user, of examples whose labels it is not to use, empty for a user
+        without; () where nobody has any.
     """
 
     train: tuple[np.ndarray, ...]
@@ -42,6 +52,7 @@ class UserSplit:
     common_validation: np.ndarray
     common_test: np.ndarray
     common_is_union: bool = False
+    unlabelled: tuple[np.ndarray, ...] = ()
 
 
 def build_split(
@@ -59,6 +70,8 @@ def build_split(
     common_validation: int = 200,
     common_test: int = 0,
     recordings: RecordingSplit = "in_time",
+    unlabelled: UnlabelledSpec | None = None,
+    max_unlabelled: int = 0,
 ) -> UserSplit:
     """Hold out the common set, partition what is left and divide each user's share.
 
@@ -81,11 +94,15 @@ def build_split(
       common_validation: size of the common validation part; of a union, at most so many.
       common_test: size of the common test part; 0 takes all that are left.
       recordings: how a share made of recordings is divided; see `split_users`.
+      unlabelled: what the strong users 0, 1, ... hold without labels; None is nothing.
+      max_unlabelled: see `max_train`.
 
     Raises:
       ValueError: the sizes cannot be had, or a user would be left without a training, a
         validation or a test example; the text names the setting.
     """
+    if unlabelled is not None:
+        check_unlabelled(unlabelled, spec, n_users)
     n_train = len(source.train_labels)
     kept, pool = np.arange(n_train), None
     if len(source.test_labels):
@@ -94,14 +111,23 @@ def build_split(
         kept, pool = hold_out(n_train, common_fraction, rng)
     users = None if source.train_users is None else source.train_users[kept]
     groups = None if source.train_groups is None else source.train_groups[kept]
-    parts = partition(spec, source.train_labels[kept], n_users, rng, users, groups)
+    n_parts = n_shards(unlabelled, n_users)
+    try:
+        parts = partition(spec, source.train_labels[kept], n_parts, rng, users, groups)
+    except ValueError as error:
+        if n_parts == n_users:
+            raise
+        raise ValueError(
+            f"{error} (data.unlabelled asks for {n_parts - n_users} shards beside the {n_users}"
+            " users' own)"
+        ) from error
+    parts = [kept[part] for part in parts]
     shares = split_users(
         source,
-        [kept[part] for part in parts],
+        parts[:n_users],
         rng=rng,
         test_fraction=test_fraction,
         validation_fraction=validation_fraction,
-        max_train=max_train,
         max_validation=max_validation,
         max_test=max_test,
         recordings=recordings,
@@ -112,13 +138,19 @@ def build_split(
         common = validation_pool[:common_validation], test_pool[: common_test or None]
     else:
         common = _divide_common(pool, common_validation, common_test)
+    train, without = [share.train for share in shares], []
+    if isinstance(unlabelled, UnlabelledShards):
+        without = from_shards(unlabelled, parts, n_users, rng)
+    elif isinstance(unlabelled, UnlabelledShare):
+        train, without = from_train(unlabelled, source, train, rng)
     return UserSplit(
-        train=tuple(share.train.astype(np.int32) for share in shares),
+        train=tuple(part[: max_train or None].astype(np.int32) for part in train),
         validation=tuple(share.validation.astype(np.int32) for share in shares),
         test=tuple(share.test.astype(np.int32) for share in shares),
         common_validation=common[0].astype(np.int32),
         common_test=common[1].astype(np.int32),
         common_is_union=pool is None,
+        unlabelled=tuple(part[: max_unlabelled or None].astype(np.int32) for part in without),
     )
 
 

@@ -9,7 +9,10 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from fedjax_kd.data.augment import Augmentation, augment, check_augmentation
 from fedjax_kd.data.source import Source
+from fedjax_kd.data.statistics import Statistics, input_statistics
+from fedjax_kd.data.statistics import channel_statistics as channel_statistics
 
 
 @struct.dataclass
@@ -18,8 +21,9 @@ class ExampleTable:
 
     inputs: jax.Array  # [E, *shape] uint8 or float32
     labels: jax.Array  # int32 [E]
-    mean: jax.Array  # float32 [1, ..., 1, channels], as many axes as an example
+    mean: jax.Array  # float32 [1, ..., 1, channels] or [*shape], as many axes as an example
     std: jax.Array  # float32, as mean
+    augmentation: Augmentation = struct.field(pytree_node=False, default=())  # of training batches
 
 
 @struct.dataclass
@@ -34,13 +38,23 @@ class IndexTable:
     counts: jax.Array  # int32 [K]
 
 
-def example_table(source: Source) -> ExampleTable:
+def example_table(
+    source: Source, statistics: Statistics = "channel", augmentation: Augmentation = ()
+) -> ExampleTable:
     """Put a source's examples, training before test, on the default device.
 
-    Mean and standard deviation are per channel (the last axis), over the training examples; a
-    channel that never varies gets a standard deviation of one.
+    Args:
+      source: the examples.
+      statistics: by what inputs are normalised: mean and standard deviation over the training
+        examples of each `channel` (the last axis) or at each `pixel`, or constants per channel.
+      augmentation: what `training_batch` does to pictures; () is nothing.
+
+    Raises:
+      ValueError: the constants do not fit the inputs, or an augmentation is asked for that they do
+        not allow.
     """
-    mean, std = channel_statistics(source.train_inputs)
+    check_augmentation(augmentation, source.input_shape)
+    mean, std = input_statistics(source.train_inputs, statistics)
     inputs = source.train_inputs
     if len(source.test_inputs):
         inputs = np.concatenate([inputs, source.test_inputs])
@@ -49,33 +63,8 @@ def example_table(source: Source) -> ExampleTable:
         labels=jnp.asarray(source.labels, jnp.int32),
         mean=jnp.asarray(mean),
         std=jnp.asarray(std),
+        augmentation=augmentation,
     )
-
-
-def channel_statistics(inputs: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Mean and standard deviation of each channel, float32 [1, ..., 1, channels].
-
-    Bytes are counted by value, which is exact and needs no copy in floating point.
-
-    Args:
-      inputs: [E, *shape] uint8 or float32, channels last.
-    """
-    channels = inputs.shape[-1]
-    if inputs.dtype == np.uint8:
-        values = np.arange(256, dtype=np.float64)
-        counts = np.stack(
-            [np.bincount(inputs[..., c].ravel(), minlength=256) for c in range(channels)]
-        )
-        weights = counts / counts.sum(axis=1, keepdims=True)
-        mean = weights @ values
-        variance = weights @ values**2 - mean**2
-    else:
-        flat = inputs.reshape(-1, channels)
-        mean = flat.mean(axis=0, dtype=np.float64)
-        variance = flat.var(axis=0, dtype=np.float64)
-    std = np.where(variance > 1e-12, np.sqrt(np.maximum(variance, 0.0)), 1.0)
-    shape = (1,) * (inputs.ndim - 2) + (channels,)
-    return mean.astype(np.float32).reshape(shape), std.astype(np.float32).reshape(shape)
 
 
 def gather(table: ExampleTable, indices: jax.Array) -> tuple[jax.Array, jax.Array]:
@@ -90,6 +79,23 @@ def gather(table: ExampleTable, indices: jax.Array) -> tuple[jax.Array, jax.Arra
     mean = table.mean.reshape(lead + table.mean.shape)
     std = table.std.reshape(lead + table.std.shape)
     return (inputs - mean) / std, jnp.take(table.labels, indices, axis=0, mode="clip")
+
+
+def training_batch(
+    table: ExampleTable, indices: jax.Array, key: jax.Array
+) -> tuple[jax.Array, jax.Array]:
+    """A batch to train on: `gather`, then the table's augmentation.
+
+    Args:
+      table: all examples, and the augmentation.
+      indices: int32 [B], each in 0..E-1.
+      key: typed key of this batch; not used by a table without augmentation.
+
+    Returns:
+      Inputs float32 [B, *shape] and labels int32 [B].
+    """
+    inputs, labels = gather(table, indices)
+    return augment(table.augmentation, key, inputs), labels
 
 
 def index_table(rows: Sequence[np.ndarray], length: int | None = None) -> IndexTable:

@@ -5,9 +5,13 @@ take its own share out of a server's table, and a class that somebody lacks is a
 absent classes are not sent: a present class costs its vector and its count.
 """
 
+from collections.abc import Callable
+
 import jax
 import jax.numpy as jnp
 from flax import struct
+
+from fedjax_kd.data import ExampleTable, gather
 
 BITS_PER_VALUE = 32
 SMALLEST_PROBABILITY = 1e-7
@@ -55,6 +59,43 @@ def add_by_class(
     belongs = jax.nn.one_hot(labels, counts.shape[0]) * mask.astype(jnp.float32)[:, None]
     added = jnp.matmul(belongs.T, vectors, precision=jax.lax.Precision.HIGHEST)
     return totals + added, counts + jnp.sum(belongs, axis=0)
+
+
+def of_rows(
+    vectors: Callable[[jax.Array], jax.Array],
+    table: ExampleTable,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    n_classes: int,
+    size: int,
+    batch_size: int,
+) -> tuple[jax.Array, jax.Array]:
+    """Totals and counts over all examples of ONE client.
+
+    Args:
+        vectors: inputs [B, ...] to vectors [B, m].
+        table: the example table.
+        rows: int32 [n_max], the client's rows of it.
+        count: int32 scalar, valid entries of `rows`; the work follows it.
+        n_classes: C.
+        size: m.
+        batch_size: examples at a time, static.
+
+    Returns:
+        float32 [C, m] and [C].
+    """
+    padded = jnp.pad(rows, (0, -rows.shape[0] % batch_size))
+
+    def add_batch(index, carry):
+        start = index * batch_size
+        inputs, labels = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
+        mask = start + jnp.arange(batch_size) < count
+        totals, counts = carry
+        return add_by_class(totals, counts, vectors(inputs), labels, mask)
+
+    blank = (jnp.zeros((n_classes, size), jnp.float32), jnp.zeros(n_classes, jnp.float32))
+    return jax.lax.fori_loop(0, (count + batch_size - 1) // batch_size, add_batch, blank)
 
 
 def pool(

@@ -35,7 +35,7 @@ import jax.numpy as jnp
 from flax import struct
 
 from fedjax_kd.clients import Purpose, client_keys, per_client
-from fedjax_kd.data import gather
+from fedjax_kd.data import training_batch
 from fedjax_kd.distill import distillation_loss, masked_mean
 from fedjax_kd.methods.contract import Federation, Predictor
 from fedjax_kd.models import Model
@@ -163,17 +163,17 @@ def distil(
         key, rows, count, soft, soft_count, hparams = inputs
         (table,) = shared
 
-        def batch_loss(params, stats, positions, mask):
-            examples, truth = gather(table, rows[positions])
+        def batch_loss(params, stats, batch):
+            examples, truth = training_batch(table, rows[batch.positions], batch.key)
             logits, stats = model.apply(
-                {"params": params, "stats": stats}, examples, train=True, mask=mask
+                {"params": params, "stats": stats}, examples, train=True, mask=batch.mask
             )
-            has_soft_label = (positions < soft_count).astype(jnp.float32)
+            has_soft_label = (batch.positions < soft_count).astype(jnp.float32)
             one_example = partial(
                 distillation_loss, temperature=hparams.temperature, weight=hparams.weight
             )
-            losses = jax.vmap(one_example)(logits, truth, soft[positions], has_soft_label)
-            return masked_mean(losses, mask), stats
+            losses = jax.vmap(one_example)(logits, truth, soft[batch.positions], has_soft_label)
+            return masked_mean(losses, batch.mask), stats
 
         return local_update(
             key,

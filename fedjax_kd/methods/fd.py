@@ -31,11 +31,20 @@ import optax
 from flax import struct
 
 from fedjax_kd.clients import Purpose, client_keys, per_client
-from fedjax_kd.data import gather
+from fedjax_kd.data import training_batch
 from fedjax_kd.distill import kl_with_temperature, masked_mean
 from fedjax_kd.methods import class_table
 from fedjax_kd.methods.class_table import ClassTable
-from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport, State
+from fedjax_kd.methods.contract import (
+    Federation,
+    Method,
+    Predictor,
+    Predictors,
+    Round,
+    RoundReport,
+    State,
+    logits_of,
+)
 from fedjax_kd.models import Model, profile
 from fedjax_kd.training import (
     Execution,
@@ -135,20 +144,22 @@ def fd(
         teacher, present = class_table.soft_targets(seen)
         last_epoch_from = (epochs - 1) * ((count + batch_size - 1) // batch_size)
 
-        def batch_loss(params, carried, positions, mask):
+        def batch_loss(params, carried, batch):
             stats, totals, counts, step = carried
-            inputs, labels = gather(table, rows[positions])
+            inputs, labels = training_batch(table, rows[batch.positions], batch.key)
             logits, stats = model.apply(
-                {"params": params, "stats": stats}, inputs, train=True, mask=mask
+                {"params": params, "stats": stats}, inputs, train=True, mask=batch.mask
             )
             divergence = partial(kl_with_temperature, temperature=hparams.temperature)
             soft = jax.vmap(divergence)(teacher[labels], logits) * hparams.temperature**2
             hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-            counted = mask if collect == "every_epoch" else mask & (step >= last_epoch_from)
+            counted = (
+                batch.mask if collect == "every_epoch" else batch.mask & (step >= last_epoch_from)
+            )
             outputs = jax.nn.softmax(jax.lax.stop_gradient(logits))
             totals, counts = class_table.add_by_class(totals, counts, outputs, labels, counted)
             losses = hard + hparams.weight * present[labels] * soft
-            return masked_mean(losses, mask), (stats, totals, counts, step + 1)
+            return masked_mean(losses, batch.mask), (stats, totals, counts, step + 1)
 
         blank = (jnp.zeros((n_classes, n_classes)), jnp.zeros(n_classes), jnp.int32(0))
         carried = (client.models["stats"], *blank)
@@ -192,8 +203,8 @@ def fd(
         server = settled(server, execution, axis="study")
         return State(server, settled(clients, execution, axis="clients")), report
 
-    def predict(state: State, federation: Federation) -> Predictor:
+    def predict(state: State, federation: Federation) -> Predictors:
         row = jnp.arange(federation.people.n_clients, dtype=jnp.int32)
-        return Predictor(stack=state.clients.models, row=row)
+        return {"model": (Predictor(state.clients.models, row, logits=logits_of(model)),)}
 
     return Method(init, round_, predict)

@@ -19,9 +19,18 @@ import jax.numpy as jnp
 import optax
 
 from fedjax_kd.clients import Purpose, client_keys, draw_key, per_point
-from fedjax_kd.data import gather
+from fedjax_kd.data import training_batch
 from fedjax_kd.distill import masked_mean
-from fedjax_kd.methods.contract import Federation, Method, Predictor, Round, RoundReport, State
+from fedjax_kd.methods.contract import (
+    Federation,
+    Method,
+    Predictor,
+    Predictors,
+    Round,
+    RoundReport,
+    State,
+    logits_of,
+)
 from fedjax_kd.models import Model, profile
 from fedjax_kd.training import (
     Execution,
@@ -61,13 +70,13 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
         variables, hparams = server
         (table,) = shared
 
-        def batch_loss(params, stats, positions, mask):
-            examples, labels = gather(table, rows[positions])
+        def batch_loss(params, stats, batch):
+            examples, labels = training_batch(table, rows[batch.positions], batch.key)
             logits, stats = model.apply(
-                {"params": params, "stats": stats}, examples, train=True, mask=mask
+                {"params": params, "stats": stats}, examples, train=True, mask=batch.mask
             )
             losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return masked_mean(losses, mask), stats
+            return masked_mean(losses, batch.mask), stats
 
         trained, loss = local_update(
             key,
@@ -115,7 +124,8 @@ def fedavg(model: Model, *, epochs: int, batch_size: int, execution: Execution) 
         averages = jax.tree.map(average, totals, state.server)
         return State(server=settled(averages, execution, axis="study"), clients=()), report
 
-    def predict(state: State, federation: Federation) -> Predictor:
-        return Predictor(stack=state.server, row=federation.people.point)
+    def predict(state: State, federation: Federation) -> Predictors:
+        whole = Predictor(state.server, federation.people.point, logits=logits_of(model))
+        return {"model": (whole,)}
 
     return Method(init, round_, predict)

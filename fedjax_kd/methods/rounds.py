@@ -7,6 +7,11 @@ not to a place in a stack, so the result is that of a round in which the others 
 
 Rounds run in chunks inside one program with donated state; the host only looks between chunks. The
 number of rounds in a chunk is traced, so chunks of different lengths share the program.
+
+Where clients have several architectures, a cohort has another number of each in every round, and
+arrays cannot; there, and where a method draws roles of its own, a cohort is told to the method as
+those who are active, nothing is moved, and the forms of execution skip the others (`vmap` alone
+runs them and drops what they did).
 """
 
 import time
@@ -21,8 +26,9 @@ import numpy as np
 
 from fedjax_kd.clients import Population, drop_out, put_rows, sample_cohort, select, take_rows
 from fedjax_kd.methods.contract import Federation, Method, Round, RoundReport, State
-from fedjax_kd.training import Execution, settled
+from fedjax_kd.training import Drop, Execution, settled
 from fedjax_kd.training.processes import slowest
+from fedjax_kd.training.schedule import dropped
 
 Observe = Callable[[State, Federation], Any]
 CHUNK_SECONDS = 2.0
@@ -40,12 +46,25 @@ class Participation(NamedTuple):
     drop_out: float = 0.0
 
 
+class Watch(NamedTuple):
+    """What is looked at between rounds; static.
+
+    Attributes:
+        observe: `(state, federation) -> pytree`, or None.
+        every: rounds from one look to the next.
+    """
+
+    observe: Observe | None
+    every: int
+
+
 class History(NamedTuple):
     """What happened in R rounds, on the host.
 
     Attributes:
         report: the method's reports, arrays [R, K].
-        observed: what `observe` returned after each round, arrays [R, ...].
+        observed: what `observe` returned after each round, arrays [R, ...]; zeros for rounds in
+            which it was not asked, see `observed_rounds`.
     """
 
     report: RoundReport
@@ -62,6 +81,8 @@ def run_rounds(
     execution: Execution,
     participation: Participation = Participation(),  # noqa: B008
     observe: Observe | None = None,
+    observe_every: int = 1,
+    learning_rate_drop: Drop = Drop(),  # noqa: B008
     first: int = 0,
     chunk: int = 16,
     on_chunk: Callable[[int, History], None] | None = None,
@@ -76,7 +97,10 @@ def run_rounds(
         rounds: how many.
         execution: how clients are run.
         participation: who takes part.
-        observe: pure function evaluated after every round, inside the program.
+        observe: pure function evaluated inside the program after every `observe_every` rounds,
+            counted from round 0, and after the last one.
+        observe_every: at least 1.
+        learning_rate_drop: rounds from which on learning rates are lower.
         first: number of the first round; draws depend on it.
         chunk: most rounds per call of the program. Chunks start with one round and grow while they
             take less than two seconds, so that progress is seen; results do not depend on it.
@@ -86,17 +110,27 @@ def run_rounds(
         The state after the last round and the history of all of them.
 
     Raises:
-        ValueError: if the cohort does not fit or `rounds` or `chunk` is less than one.
+        ValueError: if the cohort does not fit or `rounds`, `chunk` or `observe_every` is less than
+            one.
     """
-    if rounds < 1 or chunk < 1:
-        raise ValueError(f"rounds and chunk must be at least 1; got {rounds} and {chunk}")
-    step = partial(_chunk, method, execution, participation, observe, min(chunk, rounds))
+    if rounds < 1 or chunk < 1 or observe_every < 1:
+        raise ValueError(
+            "rounds, chunk and observe_every must be at least 1; got "
+            f"{rounds}, {chunk} and {observe_every}"
+        )
+    watch = Watch(observe, observe_every)
+    step = partial(
+        _chunk, method, execution, participation, watch, learning_rate_drop, min(chunk, rounds)
+    )
+    end = jnp.int32(first + rounds)
     parts: list[History] = []
     done, wanted = 0, 1
     while done < rounds:
         count = min(wanted, chunk, rounds - done)
         started = time.perf_counter()
-        state, history = step(state, federation, hparams, jnp.int32(first + done), jnp.int32(count))
+        state, history = step(
+            state, federation, hparams, jnp.int32(first + done), jnp.int32(count), end
+        )
         history = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], history)  # noqa: B023
         elapsed = slowest(time.perf_counter() - started)
         if elapsed < CHUNK_SECONDS:
@@ -135,22 +169,41 @@ def one_round(
             replace(state, clients=rows), cohort, hparams, Round(index, present)
         )
         clients = put_rows(state.clients, members, new.clients, present)
-        blank = jax.tree.map(
-            lambda leaf: jnp.zeros((people.n_clients, *leaf.shape[1:]), leaf.dtype), report
-        )
-        whole = put_rows(blank, members, report, present)
-        whole = replace(whole, executed_flops=_billed(members, report.executed_flops, blank))
+        everyone = Round(index, jnp.ones(people.n_clients, bool))
+        shapes = jax.eval_shape(method.round, state, federation, hparams, everyone)[1]
+
+        def put(shape, leaf):
+            if shape.shape[0] != people.n_clients:
+                return leaf  # the servers', whose rows are not those of a cohort
+            blank = jnp.zeros((people.n_clients, *leaf.shape[1:]), leaf.dtype)
+            return put_rows(blank, members, leaf, present)
+
+        whole = jax.tree.map(put, shapes, report)
+        whole = replace(whole, executed_flops=_billed(people, members, report.executed_flops))
         return (
             State(server=new.server, clients=settled(clients, execution, axis="clients")),
             settled(whole, execution),
         )
 
-    def _billed(members, executed_flops, blank):
+    def _billed(people, members, executed_flops):
         # Of everybody who was run: also of members that dropped out, where a form runs them too,
         # and of those that fill up a device's block a second time.
-        return blank.executed_flops.at[members].add(executed_flops)
+        return jnp.zeros(people.n_clients, jnp.float32).at[members].add(executed_flops)
+
+    def marked(state, federation, hparams, index):
+        people = federation.people
+        active = jnp.ones(people.n_clients, bool)
+        if participation.cohort is not None:
+            members = sample_cohort(people, index, participation.cohort)
+            active = jnp.zeros_like(active).at[members].set(True)
+        if participation.drop_out > 0:
+            everyone = jnp.arange(people.n_clients, dtype=jnp.int32)
+            active &= drop_out(people, everyone, index, participation.drop_out)
+        return method.round(state, federation, hparams, Round(index, active))
 
     def round_(state, federation, hparams, index):
+        if federation.groups or method.has_roles:
+            return marked(state, federation, hparams, index)
         # Clients without state may be dealt to the devices anew each round, which evens out their
         # loads at no cost; moving the state of everybody would cost more than it gains.
         evens_out = execution.n_devices > 1 and not jax.tree.leaves(state.clients)
@@ -225,18 +278,29 @@ def deal(
 
 @partial(
     jax.jit,
-    static_argnames=("method", "execution", "participation", "observe", "length"),
+    static_argnames=("method", "execution", "participation", "watch", "drop", "length"),
     donate_argnames=("state",),
 )
 def _chunk(
-    method, execution, participation, observe, length, state, federation, hparams, first, count
+    method,
+    execution,
+    participation,
+    watch,
+    drop,
+    length,
+    state,
+    federation,
+    hparams,
+    first,
+    count,
+    end,
 ):
-    """Rounds first .. first + count - 1, their reports in buffers of `length` rows."""
+    """Rounds first .. first + count - 1 of those before `end`, reported in `length` rows."""
     round_ = one_round(method, execution, participation)
 
     def one(state, index):
-        state, report = round_(state, federation, hparams, index)
-        observed = None if observe is None else observe(state, federation)
+        state, report = round_(state, federation, dropped(hparams, drop, index), index)
+        observed = _look(watch, state, federation, index, end)
         return state, settled(History(report, observed), execution)
 
     shapes = jax.eval_shape(one, state, first)[1]
@@ -248,3 +312,20 @@ def _chunk(
         return state, jax.tree.map(lambda leaf, row: leaf.at[i].set(row), history, new)
 
     return jax.lax.fori_loop(0, count, body, (state, blank))
+
+
+def _look(watch: Watch, state, federation, index, end):
+    """What is observed after a round; zeros after a round that is not looked at."""
+    observe = watch.observe
+    if observe is None or watch.every == 1:
+        return None if observe is None else observe(state, federation)
+    shapes = jax.eval_shape(observe, state, federation)
+    blank = jax.tree.map(lambda leaf: jnp.zeros(leaf.shape, leaf.dtype), shapes)
+    wanted = ((index + 1) % watch.every == 0) | (index + 1 == end)
+    return jax.lax.cond(wanted, observe, lambda *_: blank, state, federation)
+
+
+def observed_rounds(rounds: int, every: int, first: int = 0) -> np.ndarray:
+    """Which of the rounds `first` to `first + rounds - 1` `run_rounds` looks at, bool [rounds]."""
+    index = np.arange(first, first + rounds)
+    return ((index + 1) % every == 0) | (index + 1 == first + rounds)

@@ -243,7 +243,7 @@ class _Incoming(NamedTuple):
         unmade: bool, rows that are to be drawn.
         source: int32, place of the client in the cohort before, if it took part there; else -1.
         present: bool.
-        clients: the cohort's point, user, train, validation and test.
+        clients: the cohort's point, user, train, validation, test and unlabelled.
     """
 
     rows: Tree
@@ -266,7 +266,7 @@ class _Shared(NamedTuple):
         return cls(table, people.roots, people.common_validation, people.common_test)
 
     def with_clients(self, clients) -> Federation:
-        point, user, train, validation, test = clients
+        point, user, train, validation, test, unlabelled = clients
         people = Population(
             roots=self.roots,
             point=point,
@@ -274,6 +274,7 @@ class _Shared(NamedTuple):
             train=train,
             validation=validation,
             test=test,
+            unlabelled=unlabelled,
             common_validation=self.common_validation,
             common_test=self.common_test,
         )
@@ -342,7 +343,8 @@ def _read(store: ClientStore, people: Population, cohort: _Cohort, before) -> _I
             same = sorted_members[found] == cohort.members
             source[same] = places[found[same]]
     chosen = _chosen(people, cohort.members)
-    clients = (chosen.point, chosen.user, chosen.train, chosen.validation, chosen.test)
+    own = (chosen.train, chosen.validation, chosen.test, chosen.unlabelled)
+    clients = (chosen.point, chosen.user, *own)
     return _Incoming(rows, ~made & (source < 0), source, cohort.present, clients)
 
 

@@ -16,7 +16,6 @@ from matplotlib.figure import Figure
 from matplotlib.font_manager import findfont, get_font
 
 from fedjax_kd.report.palette import GRID, INK, MUTED
-from fedjax_kd.report.results import Results
 
 
 class Layout(NamedTuple):
@@ -35,7 +34,7 @@ WIDE = Layout("wide", 10.8)
 NARROW = Layout("narrow", 4.2)
 LAYOUTS = (WIDE, NARROW)
 
-Draw = Callable[[Results, Layout], Figure]
+Draw = Callable[[Any, Layout], Figure]  # from the results of the kind of study it is made for
 
 _FONT = "DejaVu Sans"  # comes with matplotlib, so pictures are alike on every machine
 _STYLE: dict[Any, Any] = {
@@ -91,6 +90,21 @@ def new_figure(layout: Layout, height_in: float) -> Figure:
     return figure
 
 
+def settled(figure: Figure) -> Figure:
+    """The figure with its axes fixed where its layout puts them.
+
+    The layout's solver leaves rounding errors that differ from run to run, and a picture has to be
+    the same every time; so the places are rounded to a hundred-thousandth of the figure.
+    """
+    figure.set_dpi(72)  # the resolution of SVG, for which the layout is made
+    figure.draw_without_rendering()
+    figure.set_layout_engine("none")
+    for axes in figure.axes:
+        left, bottom, width, height = axes.get_position(original=True).bounds
+        axes.set_position([round(float(each), 5) for each in (left, bottom, width, height)])  # pyright: ignore
+    return figure
+
+
 def value_grid(axes: Axes, which: str = "x") -> None:
     """Light lines along one axis, and no tick marks on the other."""
     axes.grid(True, axis="x" if which == "x" else "y")
@@ -138,6 +152,8 @@ def inline_svg(document: str, prefix: str, label: str) -> str:
     text = document[document.index("<svg") :]
     text = re.sub(r"<!--.*?-->", "", text, flags=re.DOTALL)
     text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    # An embedded image's id comes from its content, so that two equal ones would have the same.
+    text = re.sub(r'(<image [^>]*?) id="[^"]*"', r"\1", text)
     text = re.sub(r'\bid="', f'id="{prefix}-', text)
     text = re.sub(r'(xlink:)?href="#', f'href="#{prefix}-', text)
     text = text.replace("url(#", f"url(#{prefix}-")

@@ -72,7 +72,7 @@ SOFT_LABELS: dict[str, str] = {
     "all": "distilled, all samples",
 }
 
-Kind = Literal["fraction", "seconds", "joules", "bits", "utility"]
+Kind = Literal["fraction", "seconds", "joules", "bits", "flops", "utility", "rounds"]
 
 
 class Metric(NamedTuple):

@@ -13,9 +13,16 @@ from fedjax_kd.report.names import Kind
 _UNITS: dict[Kind, tuple[tuple[float, float, str], ...]] = {
     "seconds": ((2e5, 3600.0, "h"), (0.1, 1.0, "s"), (0.0, 1e-3, "ms")),
     "joules": ((1e7, 1e6, "MJ"), (1e4, 1e3, "kJ"), (0.1, 1.0, "J"), (0.0, 1e-3, "mJ")),
-    "bits": ((1e10, 1e9, "Gbit"), (1e5, 1e6, "Mbit"), (0.0, 1e3, "kbit")),
+    "bits": ((1e14, 1e12, "Tbit"), (1e10, 1e9, "Gbit"), (1e5, 1e6, "Mbit"), (0.0, 1e3, "kbit")),
+    "flops": (
+        (1e17, 1e15, "PFLOP"),
+        (1e14, 1e12, "TFLOP"),
+        (1e11, 1e9, "GFLOP"),
+        (0.0, 1e6, "MFLOP"),
+    ),
     "fraction": ((0.0, 0.01, "%"),),
     "utility": ((0.0, 1.0, ""),),
+    "rounds": ((0.0, 1.0, ""),),
 }
 
 

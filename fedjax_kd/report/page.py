@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shlex
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -19,14 +18,14 @@ from fedjax_kd.report.drawing import (
     png_bytes,
     svg_document,
 )
+from fedjax_kd.report.dt_kd_context import dt_kd_context
 from fedjax_kd.report.errors import NothingToShow
-from fedjax_kd.report.headline import headline
-from fedjax_kd.report.names import POLICIES, policy_name, policy_order
-from fedjax_kd.report.numbers import duration_text
-from fedjax_kd.report.pictures import PICTURES
-from fedjax_kd.report.policy_table import policy_table
+from fedjax_kd.report.pictures import PICTURES, ROUNDS_PICTURES, Picture
 from fedjax_kd.report.results import Results, load_results
-from fedjax_kd.report.sections import PLANS, fill
+from fedjax_kd.report.rounds_context import rounds_context
+from fedjax_kd.report.rounds_results import RoundsResults
+from fedjax_kd.report.rounds_sections import rounds_plans
+from fedjax_kd.report.sections import PLANS, Plan, fill
 
 
 def render_report(results_dir: Path, output: Path | None = None) -> Path:
@@ -36,7 +35,7 @@ def render_report(results_dir: Path, output: Path | None = None) -> Path:
     bytes. The file is written beside its place and then moved there, so no reader meets half of it.
 
     Args:
-        results_dir: the folder of one finished study.
+        results_dir: the folder of one finished study, of DT-KD or of a method in rounds.
         output: the file to write; `report.html` in the folder if not given.
 
     Returns:
@@ -69,7 +68,7 @@ def save_pictures(results_dir: Path, out_dir: Path) -> list[Path]:
     folder = Path(out_dir)
     folder.mkdir(parents=True, exist_ok=True)
     written = []
-    for name, picture in PICTURES.items():
+    for name, picture in _pictures(results).items():
         with picture_style():
             try:
                 figure = picture.draw(results, WIDE)
@@ -93,100 +92,34 @@ def _environment() -> Environment:
     )
 
 
-def _context(results: Results) -> dict[str, Any]:
+def _plans(results: Results | RoundsResults) -> tuple[Plan, ...]:
+    return rounds_plans(results) if isinstance(results, RoundsResults) else PLANS
+
+
+def _pictures(results: Results | RoundsResults) -> dict[str, Picture]:
+    """The pictures of one kind of study; those of a rounds study in the order of its sections."""
+    if not isinstance(results, RoundsResults):
+        return PICTURES
+    return {name: ROUNDS_PICTURES[name] for plan in rounds_plans(results) for name in plan.pictures}
+
+
+def _context(results: Results | RoundsResults) -> dict[str, Any]:
+    pictures = _pictures(results)
+
     def draw(name: str) -> tuple[str, str]:
         elements = []
         for layout in LAYOUTS:
             with picture_style():
-                document = svg_document(PICTURES[name].draw(results, layout))
-            prefix = f"{list(PICTURES).index(name)}{layout.name[0]}"
-            elements.append(Markup(inline_svg(document, f"p{prefix}", PICTURES[name].label)))
+                document = svg_document(pictures[name].draw(results, layout))
+            prefix = f"{list(pictures).index(name)}{layout.name[0]}"
+            elements.append(Markup(inline_svg(document, f"p{prefix}", pictures[name].label)))
         return elements[0], elements[1]
 
-    manifest = results.manifest
-    policies = policy_order(results)
-    return {
-        "title": results.title,
-        "headline": headline(results),
-        "table": policy_table(results),
-        "meanings": [(policy_name(p), POLICIES[p].meaning) for p in policies if p in POLICIES],
-        "sections": [fill(plan, results, draw) for plan in PLANS],
-        "overview": _overview(results),
-        "settings": _flat(manifest.get("settings") or {}),
-        "environment": [
-            row
-            for part in ("versions", "machine", "execution")
-            for row in _flat(manifest.get(part) or {})
-        ],
-        "elapsed": _elapsed(manifest),
-        "started": str(manifest.get("started") or ""),
-        "settings_hash": str(manifest.get("settings_hash") or ""),
-        "command": _command(results),
-        "seeds": results.seeds,
-    }
-
-
-def _overview(results: Results) -> list[tuple[str, str]]:
-    """The few settings that a reader wants first."""
-    manifest = results.manifest
-    partition = results.setting("data.partition") or {}
-    kind = str(partition.get("kind", "")).replace("_", " ")
-    if "alpha" in partition:
-        kind += f" ({partition['alpha']:g})"
-    seeds = results.seeds
-    weight = results.setting("objective.delay_weight")
-    synchronised = results.setting("twin.synchronised")
-    elapsed = [value for value in (manifest.get("elapsed_s") or {}).values() if value is not None]
-    pairs = [
-        ("Data", str(results.setting("data.source", ""))),
-        ("Users", str(results.setting("data.users", ""))),
-        ("Partition", kind),
-        ("Students", str(len(manifest.get("students") or []) or "")),
-        ("Teacher", str((manifest.get("teacher") or {}).get("label", ""))),
-        ("Synchronised", f"{100 * synchronised:g} %" if synchronised is not None else ""),
-        ("Delay weight λ", f"{weight:g}" if weight is not None else ""),
-        ("Seeds", str(len(seeds) or "")),
-        ("Computed in", duration_text(sum(elapsed)) if elapsed else ""),
-    ]
-    return [(name, value) for name, value in pairs if value]
-
-
-def _elapsed(manifest: dict[str, Any]) -> list[tuple[str, str]]:
-    stages = {
-        str(stage).replace("_", " "): float(seconds)
-        for stage, seconds in (manifest.get("elapsed_s") or {}).items()
-        if seconds is not None
-    }
-    rows = [(stage, duration_text(seconds)) for stage, seconds in stages.items()]
-    return [*rows, ("together", duration_text(sum(stages.values())))] if rows else []
-
-
-def _command(results: Results) -> str:
-    given = results.manifest.get("command")
-    if isinstance(given, str) and given:
-        return given
-    return shlex.join(["fedjax-kd", "run", "settings.yaml", "--out", "results/again"])
-
-
-def _flat(value: Any, path: str = "") -> list[tuple[str, str]]:
-    """Nested settings as dotted paths and values, in the order they stand."""
-    if isinstance(value, dict) and value:
-        return [
-            row for key, each in value.items() for row in _flat(each, f"{path}.{key}".strip("."))
-        ]
-    if isinstance(value, list):
-        if any(isinstance(each, (dict, list)) for each in value):
-            return [row for i, each in enumerate(value) for row in _flat(each, f"{path}.{i}")]
-        return [(path, ", ".join(_scalar(each) for each in value) or "none")]
-    return [(path, _scalar(value))] if path else []
-
-
-def _scalar(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value is None or value == {}:
-        return "none"
-    return str(value)
+    context = (
+        rounds_context(results) if isinstance(results, RoundsResults) else dt_kd_context(results)
+    )
+    sections = [fill(plan, results, draw, pictures) for plan in _plans(results)]
+    return {**context, "sections": sections}
 
 
 def _write(path: Path, content: bytes) -> None:

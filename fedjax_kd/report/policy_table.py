@@ -1,55 +1,26 @@
-"""The table that compares policies, as cells for a page and as Markdown, CSV and LaTeX text."""
+"""The table that compares policies, or contestants, for a page and as Markdown, CSV and LaTeX."""
 
 from __future__ import annotations
 
 import csv
 import io
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 
-from fedjax_kd.report.names import METRICS, PROPOSED, Metric, policy_name, policy_order
-from fedjax_kd.report.numbers import Scale, scale_for
+from fedjax_kd.report.comparison_table import (
+    Column,
+    PolicyTable,
+    Row,
+    column_cells,
+    latex_text,
+    markdown_text,
+)
+from fedjax_kd.report.names import METRICS, PROPOSED, policy_name, policy_order
+from fedjax_kd.report.numbers import scale_for
 from fedjax_kd.report.results import Results, load_results
-
-
-class Cell(NamedTuple):
-    """One number: as it is, as it is written, and half its interval's width as it is written."""
-
-    value: float
-    text: str
-    half: str
-    best: bool
-
-
-class Column(NamedTuple):
-    """One metric with the unit that all its cells share."""
-
-    metric: Metric
-    scale: Scale
-
-    @property
-    def head(self) -> str:
-        """Title and unit."""
-        unit = f" [{self.scale.unit}]" if self.scale.unit else ""
-        return f"{self.metric.title}{unit}"
-
-
-class Row(NamedTuple):
-    """One policy."""
-
-    policy: str
-    name: str
-    proposed: bool
-    cells: list[Cell]
-
-
-class PolicyTable(NamedTuple):
-    """Metrics that the summary has, as columns; policies as rows, in the report's order."""
-
-    columns: list[Column]
-    rows: list[Row]
+from fedjax_kd.report.rounds_results import RoundsResults
+from fedjax_kd.report.rounds_table import contestant_table
 
 
 def policy_table(results: Results) -> PolicyTable:
@@ -65,9 +36,10 @@ def policy_table(results: Results) -> PolicyTable:
         if metric.key not in summary.columns or summary[metric.key].isna().all():
             continue
         means = summary[metric.key].reindex(policies).to_numpy(dtype=float)
+        halves = np.array([half_interval(results, policy, metric.key) for policy in policies])
         column = Column(metric, scale_for(metric.kind, means))
         columns.append(column)
-        cells.append(_column_cells(results, column, policies, means))
+        cells.append(column_cells(column, means, halves))
     rows = [
         Row(policy, policy_name(policy), policy == PROPOSED, [column[i] for column in cells])
         for i, policy in enumerate(policies)
@@ -84,30 +56,11 @@ def half_interval(results: Results, policy: str, metric: str) -> float:
     return (high - low) / 2
 
 
-def _column_cells(
-    results: Results, column: Column, policies: list[str], means: np.ndarray
-) -> list[Cell]:
-    known = means[np.isfinite(means)]
-    best = (known.max() if column.metric.better == "high" else known.min()) if known.size else 0.0
-    cells = []
-    for policy, mean in zip(policies, means, strict=True):
-        half = half_interval(results, policy, column.metric.key)
-        cells.append(
-            Cell(
-                float(mean),
-                column.scale.text(mean),
-                column.scale.text(half) if np.isfinite(half) else "",
-                bool(mean == best),
-            )
-        )
-    return cells
-
-
 def policy_table_markdown(results_dir: Path) -> str:
-    """The policy comparison as a Markdown table: mean ± half the 95 % interval, best in bold.
+    """The comparison as a Markdown table: mean ± half the 95 % interval, best in bold.
 
     Args:
-        results_dir: the folder of one finished study.
+        results_dir: the folder of one finished study; of a rounds study, contestants are compared.
 
     Returns:
         The table with a line end after its last row; empty where the study has no summary.
@@ -115,86 +68,51 @@ def policy_table_markdown(results_dir: Path) -> str:
     Raises:
         ReportError: as `render_report`.
     """
-    table = policy_table(load_results(results_dir))
-    if not table.rows:
-        return ""
-    lines = [
-        ["Policy", *(column.head for column in table.columns)],
-        ["---", *("---:" for _ in table.columns)],
-    ]
-    for row in table.rows:
-        name = row.name.replace("|", "\\|")
-        written = [_markdown_cell(cell) for cell in row.cells]
-        lines.append([f"**{name}**" if row.proposed else name, *written])
-    return "".join(f"| {' | '.join(line)} |\n" for line in lines)
+    return markdown_text(_table_of(load_results(results_dir)))
 
 
-def _markdown_cell(cell: Cell) -> str:
-    text = f"{cell.text} ± {cell.half}" if cell.half else cell.text
-    return f"**{text}**" if cell.best else text
+def policy_table_latex(results_dir: Path) -> str:
+    """The comparison as a LaTeX `tabular` for the booktabs package, best in bold.
+
+    Args:
+        results_dir: the folder of one finished study; of a rounds study, contestants are compared.
+
+    Raises:
+        ReportError: as `render_report`.
+    """
+    return latex_text(_table_of(load_results(results_dir)))
+
+
+def _table_of(results: Results | RoundsResults) -> PolicyTable:
+    return (
+        contestant_table(results) if isinstance(results, RoundsResults) else policy_table(results)
+    )
 
 
 def policy_table_csv(results_dir: Path) -> str:
-    """The policy comparison in full precision and SI units, with the intervals' ends.
+    """The comparison in full precision and SI units, with the intervals.
 
     Args:
         results_dir: the folder of one finished study.
 
     Returns:
-        CSV text in the order of the report: `policy`, `name`, then each metric, `_low`, `_high`.
+        CSV text in the order of the report. Policies: `policy`, `name`, then each metric, `_low`,
+        `_high`. Contestants: `contestant`, `view`, `name`, then each metric and its `_half`.
 
     Raises:
         ReportError: as `render_report`.
     """
     results = load_results(results_dir)
-    table = policy_table(results)
+    table = _table_of(results)
+    rounds = isinstance(results, RoundsResults)
+    ends = ("", "_half") if rounds else ("", "_low", "_high")
+    columns = [f"{column.metric.key}{end}" for column in table.columns for end in ends]
     stream = io.StringIO()
     writer = csv.writer(stream, lineterminator="\n")
-    keys = [column.metric.key for column in table.columns]
-    writer.writerow(
-        ["policy", "name", *(f"{key}{end}" for key in keys for end in ("", "_low", "_high"))]
-    )
+    writer.writerow([*(("contestant", "view") if rounds else ("policy",)), "name", *columns])
     for row in table.rows:
-        numbers = results.summary.loc[row.policy].reindex(
-            [f"{key}{end}" for key in keys for end in ("", "_low", "_high")]
-        )
+        key = tuple(row.policy.split("/", 1)) if rounds else row.policy
+        numbers = results.summary.loc[key].reindex(columns)
         written = (repr(float(value)) if np.isfinite(value) else "" for value in numbers)
-        writer.writerow([row.policy, row.name, *written])
+        writer.writerow([*(key if isinstance(key, tuple) else (key,)), row.name, *written])
     return stream.getvalue()
-
-
-_LATEX = {
-    "\\": r"\textbackslash{}",
-    **{char: f"\\{char}" for char in "&%$#_{}"},
-    "~": r"\textasciitilde{}",
-    "^": r"\textasciicircum{}",
-    "−": "$-$",
-    "–": "--",
-}
-
-
-def policy_table_latex(results_dir: Path) -> str:
-    """The policy comparison as a LaTeX `tabular` for the booktabs package, best in bold.
-
-    Args:
-        results_dir: the folder of one finished study.
-
-    Raises:
-        ReportError: as `render_report`.
-    """
-    table = policy_table(load_results(results_dir))
-    head = " & ".join(_latex(text) for text in ("Policy", *(each.head for each in table.columns)))
-    lines = [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", rf"{head} \\"]
-    lines.append(r"\midrule")
-    for row in table.rows:
-        cells = []
-        for cell in row.cells:
-            mean = _latex(cell.text)
-            mean = rf"\textbf{{{mean}}}" if cell.best else mean
-            cells.append(rf"{mean} $\pm$ {_latex(cell.half)}" if cell.half else mean)
-        lines.append(rf"{' & '.join([_latex(row.name), *cells])} \\")
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
-
-
-def _latex(text: str) -> str:
-    return "".join(_LATEX.get(char, char) for char in text)

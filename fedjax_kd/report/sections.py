@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple
 
 from fedjax_kd.report.errors import NothingToShow
-from fedjax_kd.report.pictures import PICTURES
+from fedjax_kd.report.pictures import Picture
 from fedjax_kd.report.remarks import (
     learning_remark,
     partition_remark,
     shares_remark,
     teacher_remark,
 )
-from fedjax_kd.report.results import Results
 from fedjax_kd.report.side_tables import (
     SideTable,
     causes_table,
@@ -24,15 +23,18 @@ from fedjax_kd.report.side_tables import (
 
 
 class Plan(NamedTuple):
-    """A section before it is filled: pictures by name, tables and the remark by function."""
+    """A section before it is filled: pictures by name, tables and the remark by function.
+
+    The functions take the results of the kind of study that the plan is for.
+    """
 
     name: str
     short: str
     title: str
     intro: str
     pictures: tuple[str, ...]
-    tables: tuple[Callable[[Results], SideTable], ...] = ()
-    remark: Callable[[Results], str] | None = None
+    tables: tuple[Callable[[Any], SideTable], ...] = ()
+    remark: Callable[[Any], str] | None = None
 
 
 class Shown(NamedTuple):
@@ -130,13 +132,19 @@ PLANS: tuple[Plan, ...] = (
 )
 
 
-def fill(plan: Plan, results: Results, draw: Callable[[str], tuple[str, str]]) -> Section:
+def fill(
+    plan: Plan,
+    results: Any,
+    draw: Callable[[str], tuple[str, str]],
+    catalog: Mapping[str, Picture],
+) -> Section:
     """Makes one section.
 
     Args:
         plan: what it should hold.
         results: the study.
         draw: from a picture's name to its wide and narrow SVG element; raises `NothingToShow`.
+        catalog: the pictures of this kind of study, for their captions.
 
     Returns:
         The section; parts whose tables are absent are replaced by a sentence.
@@ -144,7 +152,7 @@ def fill(plan: Plan, results: Results, draw: Callable[[str], tuple[str, str]]) -
     pictures, tables, missing = [], [], []
     for name in plan.pictures:
         try:
-            pictures.append(Shown(name, PICTURES[name].caption, *draw(name)))
+            pictures.append(Shown(name, catalog[name].caption, *draw(name)))
         except NothingToShow as reason:
             missing.append(str(reason))
     for make in plan.tables:

@@ -77,9 +77,9 @@ def students_table(results: Results) -> SideTable:
                 .mean()
                 for kind in kinds
             }
-            row += [_per_cent(by_seed[kind]) for kind in shown[column]]
+            row += [per_cent(by_seed[kind]) for kind in shown[column]]
             if distilled and "none" in kinds:
-                row.append(_per_cent(by_seed[distilled] - by_seed["none"], sign="+"))
+                row.append(per_cent(by_seed[distilled] - by_seed["none"], sign="+"))
         rows.append(row)
     if not rows:
         raise NothingToShow("The results name no students.")
@@ -120,7 +120,7 @@ def frontier_table(results: Results) -> SideTable:
             [
                 Entry(policy_name(policy), policy_name(policy), False),
                 Entry(f"{weight:g}", weight),
-                _per_cent(group["accuracy"]),
+                per_cent(group["accuracy"]),
                 _interval(group["delay_s"] / delay.divisor, delay.decimals),
             ]
         )
@@ -162,7 +162,8 @@ _USER_NUMBERS: tuple[tuple[str, str, Kind], ...] = (
 )
 
 
-def _per_cent(values: Frame, sign: str = "") -> Entry:
+def per_cent(values: Frame, sign: str = "") -> Entry:
+    """Mean over seeds of fractions, in per cent, with half its 95 % interval."""
     return _interval(100 * values, 1, sign)
 
 

@@ -5,26 +5,26 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from fedjax_kd.study.settings import DtKdStudy, ModelSpec
+from fedjax_kd.study.studies import Study, models_of
 
 
-def unknown_names(settings: DtKdStudy) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+def unknown_names(settings: Study) -> Iterator[tuple[str, str, tuple[str, ...]]]:
     """Yields path, name and known names for every name that does not exist."""
     from fedjax_kd.data import SOURCES
     from fedjax_kd.models import MODELS
 
     if settings.data.source not in SOURCES:
         yield "data.source", settings.data.source, tuple(SOURCES)
-    for path, spec in _models(settings):
+    for path, spec in models_of(settings):
         if spec.name not in MODELS:
             yield f"{path}.name", spec.name, tuple(MODELS)
 
 
-def refused_options(settings: DtKdStudy) -> Iterator[str]:
+def refused_options(settings: Study) -> Iterator[str]:
     """Yields a message for every option that its model does not have."""
     from fedjax_kd.models import MODELS
 
-    for path, spec in _models(settings):
+    for path, spec in models_of(settings):
         if spec.name not in MODELS:
             continue
         options = MODELS[spec.name].options
@@ -35,7 +35,7 @@ def refused_options(settings: DtKdStudy) -> Iterator[str]:
                 yield f"{path}.{option}: found {value}; the options of {spec.name} are {allowed}"
 
 
-def refused_profile(settings: DtKdStudy) -> Iterator[str]:
+def refused_profile(settings: Study) -> Iterator[str]:
     """Yields a message if the device profile is unknown or its file is wrong."""
     from fedjax_kd.system import load_profile
 
@@ -60,8 +60,3 @@ def require_source(name: str, data_dir: Path | None = None) -> None:
     for source in data_sources_overview(data_dir):
         if source.name == name and not source.available:
             raise DataSetMissing(f"data.source: {name} is not on this machine; {source.how_to_get}")
-
-
-def _models(settings: DtKdStudy) -> list[tuple[str, ModelSpec]]:
-    students = [(f"students.{index}", spec) for index, spec in enumerate(settings.students)]
-    return [("teacher.model", settings.teacher.model), *students]

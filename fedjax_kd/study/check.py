@@ -11,11 +11,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from fedjax_kd.study.catalog import refused_options, refused_profile, unknown_names
+from fedjax_kd.study.check_rounds import rules_of_rounds
 from fedjax_kd.study.problems import SettingsError
 from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.study.studies import Study
 
 
-def check_study(settings: DtKdStudy, where: str = "settings") -> None:
+def check_study(settings: Study, where: str = "settings") -> None:
     """Checks what the types of single settings cannot say.
 
     Args:
@@ -30,8 +32,7 @@ def check_study(settings: DtKdStudy, where: str = "settings") -> None:
         raise SettingsError(problems, where)
 
 
-def _rules(settings: DtKdStudy) -> Iterator[str]:
-    yield from _repeated("students", (student.label for student in settings.students))
+def _rules(settings: Study) -> Iterator[str]:
     yield from _repeated("seeds", (str(seed) for seed in settings.seeds))
     data = settings.data
     if data.test_fraction + data.validation_fraction >= 1:
@@ -39,6 +40,15 @@ def _rules(settings: DtKdStudy) -> Iterator[str]:
             f"data.test_fraction and data.validation_fraction: found {data.test_fraction} and "
             f"{data.validation_fraction}; allowed: a sum below 1, for training examples to be left"
         )
+    if isinstance(settings, DtKdStudy):
+        yield from _repeated("students", (student.label for student in settings.students))
+        yield from _rules_of_policy(settings)
+    else:
+        yield from _repeated("contestants", settings.contestants)
+        yield from rules_of_rounds(settings)
+
+
+def _rules_of_policy(settings: DtKdStudy) -> Iterator[str]:
     policy = settings.policy
     if policy.epsilon_end > policy.epsilon_start:
         yield (
@@ -53,7 +63,7 @@ def _repeated(path: str, labels: Iterable[str]) -> Iterator[str]:
             yield f"{path}: found {label} {count} times; allowed: items that differ"
 
 
-def _names(settings: DtKdStudy) -> Iterator[str]:
+def _names(settings: Study) -> Iterator[str]:
     for path, name, known in unknown_names(settings):
         guess = difflib.get_close_matches(name, known, n=1)
         hint = f" (did you mean {guess[0]}?)" if guess else ""

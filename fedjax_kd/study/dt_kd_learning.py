@@ -115,7 +115,8 @@ def run_fedavg(
     everybody = jnp.ones(people.n_points, bool)
 
     def common_accuracy(state: State, federation: Federation) -> jax.Array:
-        stack, common = method.predict(state, federation).stack, federation.people.common_test
+        (server,) = method.predict(state, federation)["model"]
+        stack, common = server.stack, federation.people.common_test
         return accuracy_of_clients(
             model, stack, points, federation.table, common, points, everybody, execution
         )
@@ -146,7 +147,8 @@ def run_fedavg(
     losses = (
         np.asarray(history.report.loss).reshape(chosen.rounds, people.n_points, -1).mean(axis=2)
     )
-    predictor = Predictor(stack=method.predict(state, federation).stack, row=predicting)
+    (server,) = method.predict(state, federation)["model"]
+    predictor = Predictor(stack=server.stack, row=predicting)
     return Course(
         predictor, history.observed.T, losses.T, replace(did, loss=history.report.loss[-1])
     )

@@ -1,6 +1,5 @@
 """What a DT-KD study starts from: examples, users, architectures, devices and links."""
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -9,19 +8,13 @@ import jax.numpy as jnp
 import numpy as np
 import pandas as pd
 
-from fedjax_kd.clients import Part, Purpose, draw_key, part_key, population
-from fedjax_kd.data import (
-    Source,
-    build_split,
-    example_table,
-    host_rng,
-    load_source,
-    partition_rows,
-)
+from fedjax_kd.clients import population
+from fedjax_kd.data import Source, example_table, load_source
 from fedjax_kd.methods.contract import Federation
-from fedjax_kd.models import Model, ModelProfile, build_model, profile
-from fedjax_kd.study.settings import DtKdStudy, ModelSpec
-from fedjax_kd.system import Fleet, load_profile, sample_fleet, synchronised_count
+from fedjax_kd.models import Model, ModelProfile, profile
+from fedjax_kd.study.set_up import built, fleets_of, partition_frame, user_splits
+from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.system import Fleet, synchronised_count
 from fedjax_kd.training import Execution, everywhere
 
 
@@ -70,54 +63,24 @@ def prepare(settings: DtKdStudy, execution: Execution, data_dir: Path | None = N
     """
     data = settings.data
     source = load_source(data.source, data_dir=data_dir)
-    shape = source.train_inputs.shape[1:]
-    teacher = _build(settings.teacher.model, shape, source.n_classes, "teacher.model")
+    teacher = built(settings.teacher.model, source, "teacher.model")
     students = tuple(
-        _build(spec, shape, source.n_classes, f"students.{index}")
-        for index, spec in enumerate(settings.students)
+        built(spec, source, f"students.{index}") for index, spec in enumerate(settings.students)
     )
-    splits = [
-        build_split(
-            source,
-            data.partition,
-            data.users,
-            rng=host_rng(seed, "split"),
-            test_fraction=data.test_fraction,
-            validation_fraction=data.validation_fraction,
-            max_train=data.max_train,
-            max_validation=data.max_validation,
-            max_test=data.max_test,
-            common_fraction=data.common_fraction,
-            common_validation=data.common_validation,
-            common_test=data.common_test,
-            recordings=data.recordings,
-        )
-        for seed in settings.seeds
-    ]
+    splits = user_splits(source, data, settings.seeds)
     people = population(settings.seeds, splits)
     synchronised = synchronised_count(np.asarray(people.train.counts), settings.twin.synchronised)
     _require_teachable(settings, synchronised)
-    system = load_profile(settings.system.profile)
-    fleets = [
-        sample_fleet(
-            draw_key(part_key(seed, Part.WORLD), 0, Purpose.FLEET),
-            system,
-            data.users,
-            uplink_hz=settings.system.uplink_hz,
-            downlink_hz=settings.system.downlink_hz,
-        )
-        for seed in settings.seeds
-    ]
     return Setup(
         source=source,
         federation=everywhere(Federation(table=example_table(source), people=people), execution),
         synchronised=jnp.asarray(synchronised),
-        partition=_partition_frame(source, settings.seeds, splits),
+        partition=partition_frame(source, settings.seeds, splits),
         teacher=teacher,
         students=students,
         teacher_profile=profile(teacher),
         profiles=tuple(profile(model) for model in students),
-        fleets=jax.tree.map(lambda *leaves: jnp.stack(leaves), *fleets),
+        fleets=fleets_of(settings.system, data.users, settings.seeds),
     )
 
 
@@ -131,27 +94,3 @@ def _require_teachable(settings: DtKdStudy, synchronised: np.ndarray) -> None:
                 f"example of any user (seed {seed}), so that there is nothing to train a teacher "
                 "on; allowed: a share that gives at least one user one example"
             )
-
-
-def _build(spec: ModelSpec, shape: Sequence[int], n_classes: int, where: str) -> Model:
-    try:
-        return build_model(
-            spec.name,
-            input_shape=tuple(shape),
-            n_classes=n_classes,
-            width=spec.width,
-            hidden=spec.hidden,
-            norm=spec.norm,
-        )
-    except ValueError as error:
-        raise ValueError(f"{where}: {error}") from error
-
-
-def _partition_frame(source: Source, seeds: Sequence[int], splits) -> pd.DataFrame:
-    return pd.concat(
-        [
-            pd.DataFrame(partition_rows(source, split)).assign(seed=seed)
-            for seed, split in zip(seeds, splits, strict=True)
-        ],
-        ignore_index=True,
-    )

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO, Literal
 
 from fedjax_kd.study.hosts import Hosts
 from fedjax_kd.study.load import settings_hash, settings_to_dict
-from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.study.studies import Study
 from fedjax_kd.study.yaml_text import write_yaml
 
 try:
@@ -121,7 +121,7 @@ class ResultFolder:
         return write_atomic(path, write) if self.writes else path
 
 
-def open_folder(out: str | Path, settings: DtKdStudy, force: bool = False) -> ResultFolder:
+def open_folder(out: str | Path, settings: Study, force: bool = False) -> ResultFolder:
     """Makes or claims the folder of a study's results.
 
     A new folder gets `settings.yaml` (with every default filled in) and a `manifest.json` that says
@@ -170,7 +170,7 @@ def open_folder(out: str | Path, settings: DtKdStudy, force: bool = False) -> Re
 
 
 def open_folder_together(
-    hosts: Hosts, out: str | Path, settings: DtKdStudy, force: bool = False
+    hosts: Hosts, out: str | Path, settings: Study, force: bool = False
 ) -> ResultFolder:
     """Opens the folder in process 0; the others get one of the same state that writes nothing.
 
@@ -249,7 +249,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> Path:
     return path
 
 
-def _started(path: Path, settings: DtKdStudy, digest: str, moved: Path | None) -> ResultFolder:
+def _started(path: Path, settings: Study, digest: str, moved: Path | None) -> ResultFolder:
     with _clear_errors(path):
         path.mkdir(parents=True, exist_ok=True)
     folder = ResultFolder(path, "new", moved, _locked(path))

@@ -17,14 +17,12 @@ from typing import Any
 from pydantic import TypeAdapter, ValidationError
 
 from fedjax_kd.study.problems import SettingsError, problems_of, shown
-from fedjax_kd.study.settings import DtKdStudy
+from fedjax_kd.study.studies import STUDIES, Study
 from fedjax_kd.study.yaml_text import YamlError, read_yaml
 from fedjax_kd.system import Profile, load_profile
 
-STUDIES: dict[str, type[DtKdStudy]] = {"dt_kd": DtKdStudy}
 
-
-def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> DtKdStudy:
+def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     """Reads, completes and validates a settings file.
 
     Args:
@@ -45,9 +43,7 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> DtKdStudy:
     return settings_from_text(text, overrides, where=str(path))
 
 
-def settings_from_text(
-    text: str, overrides: Sequence[str] = (), where: str = "settings"
-) -> DtKdStudy:
+def settings_from_text(text: str, overrides: Sequence[str] = (), where: str = "settings") -> Study:
     """Like `load_settings`, for text that is already in memory; `where` opens the message."""
     try:
         said = read_yaml(text)
@@ -62,7 +58,7 @@ def settings_from_text(
 
 def settings_from_dict(
     said: dict[str, Any], overrides: Sequence[str] = (), where: str = "settings"
-) -> DtKdStudy:
+) -> Study:
     """Like `load_settings`, for settings that are already dictionaries, lists and scalars.
 
     Args:
@@ -87,12 +83,12 @@ def settings_from_dict(
         raise SettingsError(problems_of(error, root), where) from None
 
 
-def settings_to_dict(settings: DtKdStudy) -> dict[str, Any]:
+def settings_to_dict(settings: Study) -> dict[str, Any]:
     """Returns settings as dictionaries, lists and scalars; `settings_from_dict` inverts it."""
     return TypeAdapter(type(settings)).dump_python(settings, mode="json")
 
 
-def settings_hash(settings: DtKdStudy) -> str:
+def settings_hash(settings: Study) -> str:
     """Returns 16 hexadecimal digits that tell one study from another.
 
     The numbers of the device profile count, not only its name: its file may be the user's own.
@@ -106,7 +102,7 @@ def settings_hash(settings: DtKdStudy) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def _study_type(method: Any, where: str) -> type[DtKdStudy]:
+def _study_type(method: Any, where: str) -> type[Study]:
     if method is None:
         raise SettingsError([f"method: missing; allowed: {' | '.join(STUDIES)}"], where)
     if not isinstance(method, str) or method not in STUDIES:

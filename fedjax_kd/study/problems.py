@@ -46,12 +46,17 @@ def problems_of(error: ValidationError, root: type) -> list[str]:
     """
     details = error.errors()
     parents = {detail["loc"][:depth] for detail in details for depth in range(len(detail["loc"]))}
-    return [
-        _line(detail, _place(detail["loc"], root), root)
-        for detail in details
+    lines: dict[tuple[str, ...], list[str]] = {}
+    for detail in details:
         # pydantic takes items with errors out of a list and then finds the list too short.
-        if not (detail["type"] == "too_short" and detail["loc"] in parents)
-    ]
+        if detail["type"] == "too_short" and detail["loc"] in parents:
+            continue
+        place = _place(detail["loc"], root)
+        # Every alternative that does not fit has errors of its own; the first sees the whole value.
+        if place.path in lines and _alternatives(place.annotation):
+            continue
+        lines.setdefault(place.path, []).append(_line(detail, place, root))
+    return [line for found in lines.values() for line in found]
 
 
 def _line(detail: Any, place: _Place, root: type) -> str:
@@ -92,14 +97,19 @@ def shown(value: Any) -> str:
 def allowed(annotation: Any) -> str:
     """Returns in words what a field accepts, e.g. `a whole number, at least 1`."""
     inner, bounds = _unwrapped(annotation)
+    if type(None) in typing.get_args(inner):
+        options = [option for option in typing.get_args(inner) if option is not type(None)]
+        return " or ".join(["null", *(allowed(option) for option in options)])
     members = _members(annotation)
     if members:
         return f"a section whose kind is {' | '.join(members)}"
-    if typing.get_origin(inner) in (typing.Union, types.UnionType):
-        options = [option for option in typing.get_args(inner) if option is not type(None)]
-        return " or ".join(["null", *(allowed(option) for option in options)])
+    if _alternatives(annotation):
+        return " or ".join(allowed(option) for option in _alternatives(annotation))
     if typing.get_origin(inner) is Literal:
         return " | ".join(str(choice) for choice in typing.get_args(inner))
+    if typing.get_origin(inner) is tuple and Ellipsis not in typing.get_args(inner):
+        each = "; ".join(allowed(item) for item in typing.get_args(inner))
+        return f"a list of {len(typing.get_args(inner))}: {each}"
     if typing.get_origin(inner) is tuple:
         least = f", at least {bounds['min_length']} of them" if "min_length" in bounds else ""
         return f"a list, each item {allowed(typing.get_args(inner)[0])}{least}"
@@ -130,11 +140,22 @@ def _members(annotation: Any) -> dict[str, Any]:
     """Returns the dataclasses of a union that `kind` tells apart, by kind; else nothing."""
     inner, _ = _unwrapped(annotation)
     found = {}
+    if type(None) in typing.get_args(inner):
+        inner, _ = _unwrapped(typing.get_args(inner)[0])
     for option in typing.get_args(inner):
         kind = _fields(option).get("kind") if dataclasses.is_dataclass(option) else None
         for name in typing.get_args(kind):
             found[name] = option
     return found
+
+
+def _alternatives(annotation: Any) -> tuple[Any, ...]:
+    """Returns the types of a union without a `kind`, of which a value may have any; else ()."""
+    inner, _ = _unwrapped(annotation)
+    if typing.get_origin(inner) not in (typing.Union, types.UnionType) or _members(annotation):
+        return ()
+    options = typing.get_args(inner)
+    return () if type(None) in options else options
 
 
 def _fields(owner: Any) -> dict[str, Any]:
@@ -147,6 +168,8 @@ def _place(location: tuple[str | int, ...], root: type) -> _Place:
     path: tuple[str, ...] = ()
     annotation, owner = root, None
     for part in location:
+        if _alternatives(annotation):  # the rest says which alternative was tried
+            break
         members = _members(annotation)
         if members:
             annotation = members.get(str(part))

@@ -1,7 +1,7 @@
 """Device profiles: the ranges and constants of a simulated world, in YAML files beside this one.
 
-None of the numbers is the DT-KD paper's, whose text gives none; every file says where each comes
-from.
+None of the numbers is a paper's whose method this package has: their texts and codes give none.
+Every file says where each number comes from.
 """
 
 from __future__ import annotations
@@ -12,7 +12,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import (
+    ConfigDict,
+    Field,
+    SerializerFunctionWrapHandler,
+    TypeAdapter,
+    ValidationError,
+    model_serializer,
+)
 from pydantic.dataclasses import dataclass
 from pydantic.functional_validators import AfterValidator
 
@@ -66,12 +73,20 @@ class Profile:
     flops_per_cycle: Positive
     device_capacitance: Positive  # J s^2 per cycle: energy = capacitance x clock^2 x cycles
     server_capacitance: Positive
+    weak_device_clock_hz: Range | None = None  # of the devices that a fleet is told are weak
+    weak_device_capacitance: Positive | None = None  # None: that of the others
 
     def __post_init__(self) -> None:
         if self.nearest_m >= self.radius_m:
             raise ValueError(
                 f"nearest_m = {self.nearest_m} must be below radius_m = {self.radius_m}"
             )
+
+    @model_serializer(mode="wrap")
+    def _said(self, serialise: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        """Leaves out what is not said of weak devices: such profiles stay what they were."""
+        said = serialise(self)
+        return {name: value for name, value in said.items() if value is not None}
 
 
 _PROFILE = TypeAdapter(Profile)

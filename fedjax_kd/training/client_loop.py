@@ -28,6 +28,80 @@ from fedjax_kd.training.execution import CLIENTS, STUDY, Execution, Tree, mesh_o
 BLOCKS, WHOLE = PartitionSpec((STUDY, CLIENTS)), PartitionSpec()
 
 
+def run_and_sum(
+    one_client: Callable[[Tree, Tree, Tree, Tree], tuple[Tree, Tree, Tree]],
+    state: Tree,
+    inputs: Tree,
+    servers: Tree,
+    shared: Tree,
+    server: jax.Array,
+    active: jax.Array,
+    execution: Execution,
+    *,
+    work: jax.Array | None = None,
+) -> tuple[Tree, Tree, Tree]:
+    """Runs the active clients and adds up what they send, without storing it per client.
+
+    Args:
+        one_client: `(state_k, inputs_k, server_k, shared) -> (state_k, message, outputs)`, a pure
+            function of one client; its state keeps its shapes and dtypes, and the message is a
+            pytree to be summed over the clients of a server. Any of them may be `()`.
+        state: pytree of arrays [K, ...]; rows of inactive clients come back bit for bit as they
+            went in.
+        inputs: pytree of arrays [K, ...].
+        servers: pytree of arrays [S, ...]; a client sees the row of its server.
+        shared: pytree that every client sees whole.
+        server: int32 [K], which server each client sends to, in ascending order, each server with
+            as many clients as any other.
+        active: bool [K].
+        execution: how; with several study rows, each handles its own servers and no others.
+        work: int32 [K], what each client's cost grows with (its examples); `chunked` puts clients
+            of about one size together. Without it they are taken in order.
+
+    Returns:
+        The new state [K, ...], the sums, a pytree of arrays [S, ...], and the outputs [K, ...],
+        zeros for inactive clients.
+    """
+    n_clients = active.shape[0]
+    n_servers = _length(servers, 1)
+    work = jnp.zeros(n_clients, jnp.int32) if work is None else work
+    rows, local_servers = 1, n_servers
+    if n_servers % execution.study_rows == 0 and n_clients % execution.study_rows == 0:
+        rows, local_servers = execution.study_rows, n_servers // execution.study_rows
+    run = partial(_run_block, one_client, local_servers, execution)
+    if execution.n_devices == 1:
+        return run(state, inputs, servers, shared, server, active, work)
+    # Every row of the mesh gets the clients of its own servers, padded to one block per device.
+    per_row, columns = n_clients // rows, execution.n_devices // rows
+    padded = partial(_pad_rows, rows=rows, multiple=columns)
+    split = PartitionSpec(STUDY) if rows > 1 else WHOLE
+    summed_along = CLIENTS if rows > 1 else (STUDY, CLIENTS)
+
+    def block(state, inputs, servers, shared, server, active, work):
+        first = jax.lax.axis_index(STUDY) * local_servers if rows > 1 else jnp.int32(0)
+        state, sums, outputs = run(state, inputs, servers, shared, server - first, active, work)
+        return state, jax.lax.psum(sums, summed_along), outputs
+
+    sharded = jax.shard_map(
+        block,
+        mesh=mesh_of(execution),
+        in_specs=(BLOCKS, BLOCKS, split, WHOLE, BLOCKS, BLOCKS, BLOCKS),
+        out_specs=(BLOCKS, split, BLOCKS),
+        check_vma=False,
+    )
+    state, sums, outputs = sharded(
+        padded(state),
+        padded(inputs),
+        servers,
+        shared,
+        padded(server),
+        padded(active),
+        padded(work),
+    )
+    unpadded = partial(_unpad_rows, rows=rows, per_row=per_row)
+    return unpadded(state), sums, unpadded(outputs)
+
+
 def run_clients(
     one_client: Callable[[Tree, Tree, Tree], tuple[Tree, Tree]],
     state: Tree,
@@ -38,37 +112,31 @@ def run_clients(
     *,
     work: jax.Array | None = None,
 ) -> tuple[Tree, Tree]:
-    """Runs `one_client(state_k, inputs_k, shared) -> (state_k, outputs_k)` for the active clients.
+    """`run_and_sum` of clients that send nothing and so may stand in any order.
 
     Args:
-        one_client: a pure function of one client; its state keeps its shapes and dtypes.
-        state: pytree of arrays [K, ...]; rows of inactive clients come back bit for bit as they
-            went in.
+        one_client: `(state_k, inputs_k, shared) -> (state_k, outputs_k)`.
+        state: as for `run_and_sum`, and so the others.
         inputs: pytree of arrays [K, ...].
         shared: pytree that every client sees whole.
         active: bool [K].
         execution: how.
-        work: int32 [K], what each client's cost grows with (its examples); `chunked` puts clients
-            of about one size together. Without it they are taken in order.
+        work: int32 [K].
 
     Returns:
         The new state, and the stacked outputs [K, ...] with zeros for inactive clients.
     """
-    n_clients = active.shape[0]
-    work = jnp.zeros(n_clients, jnp.int32) if work is None else work
-    run = partial(_run_block, one_client, execution)
-    if execution.n_devices == 1:
-        return run(state, inputs, shared, active, work)
-    padded = partial(_pad, multiple=execution.n_devices)
-    sharded = jax.shard_map(
-        run,
-        mesh=mesh_of(execution),
-        in_specs=(BLOCKS, BLOCKS, WHOLE, BLOCKS, BLOCKS),
-        out_specs=(BLOCKS, BLOCKS),
-        check_vma=False,
+
+    def without_server(state, inputs, server, shared):
+        del server
+        state, outputs = one_client(state, inputs, shared)
+        return state, (), outputs
+
+    nowhere = jnp.zeros(active.shape, jnp.int32)
+    new_state, _, outputs = run_and_sum(
+        without_server, state, inputs, (), shared, nowhere, active, execution, work=work
     )
-    results = sharded(padded(state), padded(inputs), shared, padded(active), padded(work))
-    return jax.tree.map(lambda leaf: leaf[:n_clients], results)
+    return new_state, outputs
 
 
 def sum_over_clients(
@@ -82,121 +150,78 @@ def sum_over_clients(
     *,
     work: jax.Array | None = None,
 ) -> tuple[Tree, Tree]:
-    """Adds up what the active clients send to their servers, without storing it per client.
+    """`run_and_sum` of clients that keep nothing.
 
     Args:
-        one_client: `(inputs_k, server_k, shared) -> (message, outputs_k)`; the message is a pytree
-            to be summed.
-        inputs: pytree of arrays [K, ...].
-        servers: pytree of arrays [S, ...]; a client sees the row of its server.
+        one_client: `(inputs_k, server_k, shared) -> (message, outputs_k)`.
+        inputs: as for `run_and_sum`, and so the others.
+        servers: pytree of arrays [S, ...].
         shared: pytree that every client sees whole.
-        server: int32 [K], which server each client sends to, in ascending order, each server with
-            as many clients as any other.
+        server: int32 [K].
         active: bool [K].
-        execution: how; with several study rows, each handles its own servers and no others.
-        work: as for `run_clients`.
+        execution: how.
+        work: int32 [K].
 
     Returns:
-        The sums, a pytree of arrays [S, ...], and the outputs [K, ...], zeros for inactive clients.
+        The sums [S, ...], and the outputs [K, ...], zeros for inactive clients.
     """
-    n_clients = active.shape[0]
-    n_servers = jax.tree.leaves(servers)[0].shape[0]
-    work = jnp.zeros(n_clients, jnp.int32) if work is None else work
-    rows, local_servers = 1, n_servers
-    if n_servers % execution.study_rows == 0 and n_clients % execution.study_rows == 0:
-        rows, local_servers = execution.study_rows, n_servers // execution.study_rows
-    sum_block = partial(_sum_block, one_client, local_servers, execution)
-    if execution.n_devices == 1:
-        return sum_block(inputs, servers, shared, server, active, work)
-    # Every row of the mesh gets the clients of its own servers, padded to one block per device.
-    per_row, columns = n_clients // rows, execution.n_devices // rows
-    padded = partial(_pad_rows, rows=rows, multiple=columns)
-    split = PartitionSpec(STUDY) if rows > 1 else WHOLE
-    summed_along = CLIENTS if rows > 1 else (STUDY, CLIENTS)
 
-    def block(inputs, servers, shared, server, active, work):
-        first = jax.lax.axis_index(STUDY) * local_servers if rows > 1 else jnp.int32(0)
-        sums, outputs = sum_block(inputs, servers, shared, server - first, active, work)
-        return jax.lax.psum(sums, summed_along), outputs
+    def without_state(state, inputs, server, shared):
+        return state, *one_client(inputs, server, shared)
 
-    sharded = jax.shard_map(
-        block,
-        mesh=mesh_of(execution),
-        in_specs=(BLOCKS, split, WHOLE, BLOCKS, BLOCKS, BLOCKS),
-        out_specs=(split, BLOCKS),
-        check_vma=False,
+    _, sums, outputs = run_and_sum(
+        without_state, (), inputs, servers, shared, server, active, execution, work=work
     )
-    sums, outputs = sharded(
-        padded(inputs), servers, shared, padded(server), padded(active), padded(work)
-    )
-    return sums, jax.tree.map(lambda leaf: _unpad_rows(leaf, rows, per_row), outputs)
+    return sums, outputs
 
 
-def _run_block(one_client, execution, state, inputs, shared, active, work):
-    if execution.form == "vmap":
-        new_state, outputs = jax.vmap(one_client, in_axes=(0, 0, None))(state, inputs, shared)
-        zeros = jax.tree.map(jnp.zeros_like, outputs)
-        return _where(active, new_state, state), _where(active, outputs, zeros)
-    _, outputs = jax.eval_shape(one_client, _row(state, 0), _row(inputs, 0), shared)
-    blank = _stacked_zeros(outputs, active.shape)
-    if execution.form == "sequential":
-        order = active_first(active)
-
-        def one(i, carry):
-            state, outputs = carry
-            k = order[i]
-            new_state, new_outputs = one_client(_row(state, k), _row(inputs, k), shared)
-            return _set_row(state, k, new_state), _set_row(outputs, k, new_outputs)
-
-        return jax.lax.fori_loop(0, _count(active), one, (state, blank))
-
-    chunks = _chunks(active, work, execution.width)
-
-    def chunk(i, carry):
-        state, outputs = carry
-        members, live = _chunk(chunks, i, execution.width)
-        run = jax.vmap(one_client, in_axes=(0, 0, None))
-        new_state, new_outputs = run(_row(state, members), _row(inputs, members), shared)
-        absent = jnp.where(live, members, active.shape[0])  # out of range: dropped
-        return _put_rows(state, absent, new_state), _put_rows(outputs, absent, new_outputs)
-
-    n_chunks = (_count(active) + execution.width - 1) // execution.width
-    return jax.lax.fori_loop(0, n_chunks, chunk, (state, blank))
-
-
-def _sum_block(one_client, n_servers, execution, inputs, servers, shared, server, active, work):
-    message, outputs = jax.eval_shape(one_client, _row(inputs, 0), _row(servers, 0), shared)
+def _run_block(
+    one_client, n_servers, execution, state, inputs, servers, shared, server, active, work
+):
+    """What one device does: all of its clients, and the sums over them."""
+    rows = _row(state, 0), _row(inputs, 0), _row(servers, 0)
+    _, message, outputs = jax.eval_shape(one_client, *rows, shared)
     sums = _stacked_zeros(message, (n_servers,))
-    run = jax.vmap(one_client, in_axes=(0, 0, None))
+    run = jax.vmap(one_client, in_axes=(0, 0, 0, None))
     if execution.form == "vmap":
-        messages, outputs = run(inputs, _row(servers, server), shared)
-        outputs = _where(active, outputs, jax.tree.map(jnp.zeros_like, outputs))
-        return _add_live(sums, server, active, messages), outputs
+        new_state, messages, outputs = run(state, inputs, _row(servers, server), shared)
+        zeros = jax.tree.map(jnp.zeros_like, outputs)
+        sums = _add_live(sums, server, active, messages)
+        return _where(active, new_state, state), sums, _where(active, outputs, zeros)
     blank = _stacked_zeros(outputs, active.shape)
     if execution.form == "sequential":
         order = active_first(active)
 
         def one(i, carry):
-            sums, outputs = carry
+            state, sums, outputs = carry
             k = order[i]
-            message, new_outputs = one_client(_row(inputs, k), _row(servers, server[k]), shared)
-            sums = jax.tree.map(lambda total, leaf: total.at[server[k]].add(leaf), sums, message)
-            return sums, _set_row(outputs, k, new_outputs)
+            theirs = server[k]
+            new_state, message, new_outputs = one_client(
+                _row(state, k), _row(inputs, k), _row(servers, theirs), shared
+            )
+            sums = jax.tree.map(lambda total, leaf: total.at[theirs].add(leaf), sums, message)
+            return _set_row(state, k, new_state), sums, _set_row(outputs, k, new_outputs)
 
-        return jax.lax.fori_loop(0, _count(active), one, (sums, blank))
+        return jax.lax.fori_loop(0, _count(active), one, (state, sums, blank))
 
     chunks = _chunks(active, work, execution.width)
 
     def chunk(i, carry):
-        sums, outputs = carry
+        state, sums, outputs = carry
         members, live = _chunk(chunks, i, execution.width)
         theirs = server[members]
-        messages, new_outputs = run(_row(inputs, members), _row(servers, theirs), shared)
-        absent = jnp.where(live, members, active.shape[0])
-        return _add_live(sums, theirs, live, messages), _put_rows(outputs, absent, new_outputs)
+        new_state, messages, new_outputs = run(
+            _row(state, members), _row(inputs, members), _row(servers, theirs), shared
+        )
+        absent = jnp.where(live, members, active.shape[0])  # out of range: dropped
+        return (
+            _put_rows(state, absent, new_state),
+            _add_live(sums, theirs, live, messages),
+            _put_rows(outputs, absent, new_outputs),
+        )
 
     n_chunks = (_count(active) + execution.width - 1) // execution.width
-    return jax.lax.fori_loop(0, n_chunks, chunk, (sums, blank))
+    return jax.lax.fori_loop(0, n_chunks, chunk, (state, sums, blank))
 
 
 def active_first(active: jax.Array, work: jax.Array | None = None) -> jax.Array:
@@ -291,6 +316,15 @@ def _pad_rows(tree: Tree, rows: int, multiple: int) -> Tree:
     return jax.tree.map(pad, tree)
 
 
-def _unpad_rows(leaf: jax.Array, rows: int, per_row: int) -> jax.Array:
-    parts = leaf.reshape(rows, -1, *leaf.shape[1:])
-    return parts[:, :per_row].reshape(-1, *leaf.shape[1:])
+def _unpad_rows(tree: Tree, rows: int, per_row: int) -> Tree:
+    def unpad(leaf):
+        parts = leaf.reshape(rows, -1, *leaf.shape[1:])
+        return parts[:, :per_row].reshape(-1, *leaf.shape[1:])
+
+    return jax.tree.map(unpad, tree)
+
+
+def _length(tree: Tree, otherwise: int) -> int:
+    """Rows of a stack, or another number where the tree has no leaves."""
+    leaves = jax.tree.leaves(tree)
+    return leaves[0].shape[0] if leaves else otherwise

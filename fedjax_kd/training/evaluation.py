@@ -23,11 +23,23 @@ def accuracy(
     *,
     batch_size: int = 256,
 ) -> jax.Array:
-    """Share of correct predictions of ONE model over its rows.
+    """Share of correct predictions of ONE model over its rows, as `accuracy_with`."""
+    predict = partial(_logits, model, variables)
+    return accuracy_with(predict, table, rows, count, batch_size=batch_size)
+
+
+def accuracy_with(
+    predict: Callable[[jax.Array], jax.Array],
+    table: ExampleTable,
+    rows: jax.Array,
+    count: jax.Array,
+    *,
+    batch_size: int = 256,
+) -> jax.Array:
+    """Share of correct predictions over some rows, whatever makes them.
 
     Args:
-        model: the architecture.
-        variables: one model's variables.
+        predict: inputs [B, ...] to logits [B, C], the largest of which is the prediction.
         table: the example table.
         rows: int32 [n_max], indices into the table.
         count: int32 scalar, valid entries of `rows`; the work follows it.
@@ -42,9 +54,7 @@ def accuracy(
         valid = start + jnp.arange(len(labels)) < count
         return correct + jnp.sum(hits & valid, dtype=jnp.int32)
 
-    correct = _over_batches(
-        model, variables, table, rows, count, batch_size, count_hits, jnp.int32(0)
-    )
+    correct = _over_batches(predict, table, rows, count, batch_size, count_hits, jnp.int32(0))
     return correct.astype(jnp.float32) / jnp.maximum(count, 1).astype(jnp.float32)
 
 
@@ -70,13 +80,17 @@ def logits_of_rows(
     blank = jnp.zeros(
         (capacity + batch_size, model.n_classes), jnp.float32
     )  # room for a last batch
-    out = _over_batches(model, variables, table, rows, count, batch_size, keep, blank)[:capacity]
+    predict = partial(_logits, model, variables)
+    out = _over_batches(predict, table, rows, count, batch_size, keep, blank)[:capacity]
     return jnp.where((jnp.arange(capacity) < count)[:, None], out, 0.0)
 
 
+def _logits(model: Model, variables: Variables, inputs: jax.Array) -> jax.Array:
+    return model.apply(variables, inputs, train=False)[0]
+
+
 def _over_batches(
-    model: Model,
-    variables: Variables,
+    predict: Callable[[jax.Array], jax.Array],
     table: ExampleTable,
     rows: jax.Array,
     count: jax.Array,
@@ -91,8 +105,7 @@ def _over_batches(
     def step(index, carry):
         start = index * batch_size
         inputs, labels = gather(table, jax.lax.dynamic_slice(padded, (start,), (batch_size,)))
-        logits, _ = model.apply(variables, inputs, train=False)
-        return visit(carry, start, logits, labels)
+        return visit(carry, start, predict(inputs), labels)
 
     return jax.lax.fori_loop(0, (count + batch_size - 1) // batch_size, step, carry)
 

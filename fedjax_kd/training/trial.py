@@ -198,13 +198,13 @@ def _program(
         key, count = inputs
         table, values = shared
 
-        def batch_loss(params, stats, positions, mask):
-            inputs, labels = gather(table, positions)
+        def batch_loss(params, stats, batch):
+            inputs, labels = gather(table, batch.positions)
             logits, stats = model.apply(
-                {"params": params, "stats": stats}, inputs, train=True, mask=mask
+                {"params": params, "stats": stats}, inputs, train=True, mask=batch.mask
             )
             losses = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-            return masked_mean(losses, mask), stats
+            return masked_mean(losses, batch.mask), stats
 
         return local_update(
             key,

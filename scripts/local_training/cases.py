@@ -181,15 +181,15 @@ def one_client(case: Case):
         key, rows, soft = inputs
         table, values = shared
 
-        def batch_loss(params, stats, positions, mask):
-            examples, labels = gather(table, rows[positions])
+        def batch_loss(params, stats, batch):
+            examples, labels = gather(table, rows[batch.positions])
             logits, stats = case.model.apply(
-                {"params": params, "stats": stats}, examples, train=True, mask=mask
+                {"params": params, "stats": stats}, examples, train=True, mask=batch.mask
             )
             one = partial(distillation_loss, temperature=jnp.float32(2.0), weight=jnp.float32(0.5))
             everyone = jnp.ones(labels.shape, jnp.float32)
-            losses = jax.vmap(one)(logits, labels, soft[positions], everyone)
-            return masked_mean(losses, mask), stats
+            losses = jax.vmap(one)(logits, labels, soft[batch.positions], everyone)
+            return masked_mean(losses, batch.mask), stats
 
         return local_update(
             key,

@@ -84,7 +84,7 @@ def setting(
 
 def models_of(method: Method, state: Any, federation: Federation) -> Any:
     """The stacked variables [V, ...] that clients predict with."""
-    return method.predict(state, federation).stack
+    return method.predict(state, federation)["model"][0].stack
 
 
 def start_of(case: Setting) -> Any:

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import jax
 import numpy as np
 import pytest
@@ -87,3 +89,25 @@ def test_stacked_tables_keep_their_rows():
     assert stacked.indices.shape == (3, 5)
     assert stacked.indices[2].tolist() == [0, 1, 2, 3, 4]
     assert stacked.indices[0][:3].tolist() == [0, 1, 2]
+
+
+def test_a_split_without_unlabelled_data_gives_empty_rows(people):
+    assert people.unlabelled.counts.tolist() == [0] * 6
+    assert people.unlabelled.indices.shape == (6, 1)
+
+
+def test_unlabelled_rows_stand_beside_those_of_users_without():
+    strong = replace(
+        split(0),
+        unlabelled=(np.arange(50, 54, dtype=np.int32), *(np.zeros(0, np.int32),) * 2),
+    )
+    people = population((5, 9), [strong, split(1000)])
+    assert people.unlabelled.counts.tolist() == [4, 0, 0, 0, 0, 0]
+    assert people.unlabelled.indices[0].tolist() == [50, 51, 52, 53]
+    assert people.unlabelled.indices[3].tolist() == [0, 0, 0, 0]
+
+
+def test_unlabelled_rows_of_another_number_of_users_are_refused():
+    wrong = replace(split(0), unlabelled=(np.arange(3, dtype=np.int32),))
+    with pytest.raises(ValueError, match="unlabelled: 1 rows for 3 users"):
+        population((5,), [wrong])

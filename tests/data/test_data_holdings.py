@@ -1,5 +1,7 @@
 """Numbers on who holds what."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from fedjax_kd.data import Source, UserSplit, class_counts, partition_rows, summary
@@ -38,6 +40,15 @@ def test_partition_rows_have_the_columns_of_the_file():
     assert one["count"].tolist() == [2, 1, 0]
     assert sum(rows["count"].tolist()) == 8
     assert {str(rows[name].dtype) for name in ("user", "class_id", "count")} == {"int64"}
+
+
+def test_unlabelled_data_are_a_part_of_their_own():
+    source, split = tiny()
+    nobody = np.zeros(0, np.int64)
+    rows = partition_rows(source, replace(split, unlabelled=(np.asarray([2, 5]), nobody)))
+    assert len(rows) == 4 * 2 * 3
+    held = rows[rows["split"] == "unlabelled"]
+    assert held["count"].tolist() == [0, 0, 2, 0, 0, 0]
 
 
 def test_summary_counts_examples_and_classes():

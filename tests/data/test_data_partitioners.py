@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from fedjax_kd.data import (
     ClassesPerUser,
     Dirichlet,
+    DirichletCounts,
     Iid,
     Natural,
     QuantitySkew,
@@ -39,6 +40,7 @@ specs = st.one_of(
         min_examples=st.integers(1, 3),
         max_tries=st.just(50),
     ),
+    st.builds(DirichletCounts, alpha=st.floats(0.01, 100.0)),
     st.builds(
         QuantitySkew,
         alpha=st.floats(0.05, 100.0),
@@ -74,10 +76,12 @@ def test_every_example_has_exactly_one_holder(spec, n_examples, n_classes, n_use
 
 
 def test_the_catalog_covers_every_kind_that_draws():
-    assert set(PARTITIONERS) == {Iid, Dirichlet, ClassesPerUser, QuantitySkew}
+    assert set(PARTITIONERS) == {Iid, Dirichlet, DirichletCounts, ClassesPerUser, QuantitySkew}
 
 
-@pytest.mark.parametrize("spec", [Iid(), Dirichlet(), ClassesPerUser(), QuantitySkew()])
+@pytest.mark.parametrize(
+    "spec", [Iid(), Dirichlet(), DirichletCounts(), ClassesPerUser(), QuantitySkew()]
+)
 def test_the_seed_decides_everything(spec):
     labels = random_labels(1000, 10, 0)
     first, again, other = (
@@ -132,6 +136,32 @@ def test_dirichlet_shares_of_a_class_have_the_dirichlet_variance():
     variance = mean * (1 - mean) / (n_users * alpha + 1)
     np.testing.assert_allclose(shares.mean(axis=0), mean, atol=0.05)
     np.testing.assert_allclose(shares.var(axis=0), variance, rtol=0.25)
+
+
+@settings(max_examples=60, deadline=None)
+@given(alpha=st.floats(0.01, 10.0), n_users=st.integers(1, 30), seed=st.integers(0, 2**31))
+def test_dirichlet_counts_give_every_user_every_class(alpha, n_users, seed):
+    labels = np.repeat(np.arange(6), 40)
+    parts = partition(DirichletCounts(alpha=alpha), labels, n_users, host_rng(seed, "partition"))
+    assert_is_partition(parts, 240)
+    assert class_counts(labels, parts, 6).min() >= 1
+
+
+def test_dirichlet_counts_have_the_dirichlet_variance_in_every_class():
+    labels, alpha, n_users = np.repeat(np.arange(2), 20_000), 0.5, 4
+    rng = host_rng(1, "partition")
+    spec = DirichletCounts(alpha=alpha)
+    shares = np.stack(
+        [class_counts(labels, partition(spec, labels, n_users, rng), 2) for _ in range(300)]
+    )
+    shares = shares / 20_000  # [draws, users, classes]; the one example each is nothing here
+    mean = 1 / n_users
+    variance = mean * (1 - mean) / (n_users * alpha + 1)
+    np.testing.assert_allclose(shares.mean(axis=0), mean, atol=0.05)
+    np.testing.assert_allclose(shares.var(axis=0), variance, rtol=0.25)
+    # No class minds what a user holds of the other, unlike where full users take no more.
+    correlation = np.corrcoef(shares[:, 0, 0], shares[:, 0, 1])[0, 1]
+    assert abs(correlation) < 0.2
 
 
 def test_a_minimum_above_what_there_is_names_the_feasible_one():
@@ -200,6 +230,8 @@ def test_shares_of_a_class_stay_within_the_drawn_range():
         (ClassesPerUser(classes=11), 5, "at most 10 is allowed"),
         (ClassesPerUser(classes=2), 4, "leave 2 of 10 classes with nobody; at least 3 classes"),
         (ClassesPerUser(classes=2), 60, "has 10 examples for 12 holders"),
+        (DirichletCounts(), 11, "class 0 has 10 examples for 11 users.* at most 10 users"),
+        (DirichletCounts(), 0, "at least 1"),
         (Iid(), 101, "at most 100 are allowed"),
         (Iid(), 0, "at least 1"),
         (Natural(), 3, "needs a source that names its users"),

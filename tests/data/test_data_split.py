@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fedjax_kd.data import Dirichlet, Iid, Natural, Source, build_split, hold_out, host_rng
+from fedjax_kd.data import (
+    ClassesPerUser,
+    Dirichlet,
+    Iid,
+    Natural,
+    Source,
+    build_split,
+    class_counts,
+    hold_out,
+    host_rng,
+)
 from fedjax_kd.data.raw_watch import STEP_SAMPLES, WINDOW_SAMPLES, cut_windows
 
 
@@ -107,6 +117,28 @@ def test_without_caps_nothing_is_lost_and_the_fractions_hold():
     assert [len(part) for part in split.test] == [62] * 4  # a quarter of 250, rounded to even
     assert [len(part) for part in split.validation] == [38] * 4
     assert not split.common_is_union
+
+
+def test_a_user_s_test_part_has_its_classes_in_its_shares():
+    # pFedAFM's code: two classes a user of CIFAR-10, four training examples for a test example.
+    # There the test part is of the stock test split; here it is of the user's own training share.
+    source = image_source(50_000, 100, n_classes=5)
+    split = build_split(
+        source,
+        ClassesPerUser(classes=2),
+        10,
+        rng=host_rng(0, "split"),
+        test_fraction=0.2,
+        validation_fraction=0.0,
+        common_validation=10,
+    )
+    train, test = (class_counts(source.labels, part, 5) for part in (split.train, split.test))
+    assert ((train > 0) == (test > 0)).all()
+    assert (train > 0).sum(axis=1).tolist() == [2] * 10
+    assert abs(train.sum(axis=1).mean() - 4000) <= 1  # less the one validation example
+    assert abs(test.sum(axis=1).mean() - 1000) <= 1
+    mixes = [counts / counts.sum(axis=1, keepdims=True) for counts in (train, test)]
+    assert np.abs(mixes[0] - mixes[1]).max() < 0.06
 
 
 def test_a_larger_cap_only_adds_examples():

@@ -5,8 +5,8 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_kd.data import Source, example_table, gather, index_table
-from fedjax_kd.data.table import channel_statistics
+from fedjax_kd.data import CIFAR100, IMAGENET, Source, example_table, gather, index_table
+from fedjax_kd.data.statistics import channel_statistics
 
 
 def source_of(inputs, n_test=0):
@@ -57,6 +57,39 @@ def test_a_channel_that_never_varies_is_only_shifted():
         assert mean.dtype == std.dtype == np.float32
         assert mean.item() == 7.0
         assert std.item() == 1.0
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_pixel_statistics_are_of_each_place(dtype):
+    inputs = np.random.default_rng(2).integers(0, 256, (1500, 3, 4, 2)).astype(dtype)
+    inputs[:, 0, 0] = 9  # a corner that never varies
+    table = example_table(source_of(inputs, n_test=100), statistics="pixel")
+    assert table.mean.shape == table.std.shape == (3, 4, 2)
+    train = inputs[:1400].astype(np.float64)
+    std = train.std(axis=0)
+    std[0, 0] = 1.0
+    indices = jnp.asarray([[3, 1450], [7, 7]], jnp.int32)
+    got, _ = gather(table, indices)
+    expected = (inputs[np.asarray(indices)] - train.mean(axis=0)) / std
+    np.testing.assert_allclose(got, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_constants_are_of_bytes_divided_by_255():
+    inputs = np.random.default_rng(2).integers(0, 256, (9, 4, 4, 3)).astype(np.uint8)
+    for constants in (IMAGENET, CIFAR100):
+        got, _ = gather(example_table(source_of(inputs), statistics=constants), jnp.arange(9))
+        mean, std = np.asarray(constants)
+        np.testing.assert_allclose(got, (inputs / 255.0 - mean) / std, rtol=1e-4, atol=1e-5)
+    table = example_table(source_of(inputs.astype(np.float32)), statistics=IMAGENET)
+    np.testing.assert_allclose(table.std.ravel(), IMAGENET[1], rtol=1e-6)
+
+
+def test_statistics_that_do_not_fit_are_refused():
+    source = source_of(np.zeros((4, 2, 2, 1), np.uint8))
+    with pytest.raises(ValueError, match=r"data\.statistics: .*the inputs have 1 channels"):
+        example_table(source, statistics=IMAGENET)
+    with pytest.raises(ValueError, match=r"data\.statistics: 'batch' is unknown; allowed: channel"):
+        example_table(source, statistics="batch")  # type: ignore[arg-type]
 
 
 def test_index_table_pads_with_the_rows_own_example():

@@ -5,6 +5,7 @@ point). Three rounds: everybody, some, and one in which the second point's users
 Nothing here depends on pytest, so that another process may run the same reference.
 """
 
+from collections.abc import Callable
 from dataclasses import replace
 from functools import cache
 from typing import Any, NamedTuple
@@ -14,12 +15,24 @@ import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from fedjax_kd.clients import Population, population
+from fedjax_kd.clients import Population, every_group, groups_by_turns, population, select
 from fedjax_kd.data import IndexTable, UserSplit, example_table, load_source
 from fedjax_kd.methods.catalog import METHODS
 from fedjax_kd.methods.contract import Federation, Method, Round
+from fedjax_kd.methods.decentralised_fedavg import decentralised_fedavg
+from fedjax_kd.methods.decentralised_fml import FmlRates, decentralised_fml
+from fedjax_kd.methods.def_kt import DefKtRates, def_kt
+from fedjax_kd.methods.dfml import DfmlRates, dfml
+from fedjax_kd.methods.dfml_cycle import Schedule
 from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students
-from fedjax_kd.methods.fd import FdRates
+from fedjax_kd.methods.fd import FdRates, fd
+from fedjax_kd.methods.fedavg import fedavg
+from fedjax_kd.methods.fedproto import FedProtoRates, fedproto
+from fedjax_kd.methods.lg_fedavg import lg_fedavg
+from fedjax_kd.methods.local import local
+from fedjax_kd.methods.on_device_kd import OnDeviceKdRates, on_device_kd
+from fedjax_kd.methods.pfedafm import PFedAfmRates, pfedafm
+from fedjax_kd.methods.server_ensemble import ServerEnsembleRates, server_ensemble
 from fedjax_kd.models import Model, build_model
 from fedjax_kd.training import Execution, everywhere, for_points, rates
 from fedjax_kd.training.execution import FORMS, mesh_of
@@ -28,15 +41,78 @@ SEEDS = (0, 1)
 SIZES = ((9, 4, 6), (6, 9, 4))
 N_CLIENTS = 6
 EPOCHS, BATCH_SIZE = 2, 4
+LOCAL: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
+WEAK_AND_STRONG: dict[str, Any] = {"strong": 2, "cohort": 2, "steps": 3, "batch_size": BATCH_SIZE}
 ACTIVE = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 0]], bool)
 HPARAMS: dict[str, Any] = {
+    "local": lambda: rates(0.1),
     "fedavg": lambda: rates(0.1),
     "fd": lambda: FdRates(rates(0.1), jnp.float32(1), jnp.float32(2)),
+    "on_device_kd": lambda: OnDeviceKdRates(rates(0.1, 0.3), rates(0.1, 0.5), **_ramp()),
+    "server_ensemble": lambda: ServerEnsembleRates(
+        rates(0.1, 0.3), rates(0.1, 0.5), rates(0.05, 0.5), **_ramp()
+    ),
+    "dfml": lambda: DfmlRates(
+        rates(0.1, 0.5, 1e-3), jnp.float32(1), jnp.float32(2), jnp.float32(0.5)
+    ),
+    "decentralised_fedavg": lambda: rates(0.1),
+    "decentralised_fml": lambda: FmlRates(rates(0.1), jnp.float32(0.5), jnp.float32(0.7)),
+    "def_kt": lambda: DefKtRates(rates(0.1), jnp.float32(1)),
+    "pfedafm": lambda: PFedAfmRates(
+        rates(0.1, 0.5, 1e-3, 50.0), rates(0.1, 0.5, 1e-3, 50.0), rates(0.1, 0.5, 1e-3)
+    ),
+    "lg_fedavg": lambda: rates(0.1, 0.5),
+    "fedproto": lambda: FedProtoRates(rates(0.1), jnp.float32(1)),
 }
 """By method; large steps and no zero, so that an error of one form could not hide."""
+BUILD: dict[str, Callable[[Execution], Method]] = {
+    "local": lambda on: local(models(), execution=on, **LOCAL),
+    "fedavg": lambda on: fedavg(model(), execution=on, **LOCAL),
+    "fd": lambda on: fd(model(), execution=on, **LOCAL),
+    "on_device_kd": lambda on: on_device_kd(*models(), execution=on, **WEAK_AND_STRONG),
+    "server_ensemble": lambda on: server_ensemble(
+        *models(), execution=on, server_steps=3, raw_bits_per_example=256, **WEAK_AND_STRONG
+    ),
+    "dfml": lambda on: dfml(
+        models(), senders=1, execution=on, schedule=Schedule(first_period=3), **LOCAL
+    ),
+    "decentralised_fedavg": lambda on: decentralised_fedavg(
+        models(), senders=1, execution=on, supervision="weighted_softmax", **LOCAL
+    ),
+    "decentralised_fml": lambda on: decentralised_fml(
+        models(), small_model(), senders=1, execution=on, **LOCAL
+    ),
+    "def_kt": lambda on: def_kt(models(), senders=1, execution=on, **LOCAL),
+    "pfedafm": lambda on: pfedafm(models(), model(), execution=on, **LOCAL),
+    "lg_fedavg": lambda on: lg_fedavg(models(), execution=on, **LOCAL),
+    "fedproto": lambda on: fedproto(models(), execution=on, **LOCAL),
+}
+WITH_ROLES = frozenset(
+    {
+        "on_device_kd",
+        "server_ensemble",
+        "dfml",
+        "decentralised_fedavg",
+        "decentralised_fml",
+        "def_kt",
+    }
+)
+"""Methods that give work to some of the active clients only."""
+GROUPED = frozenset(METHODS) - {"fedavg", "fd", "on_device_kd", "server_ensemble"}
+"""Methods of two architectures: users 0 and 2 of a point have the first, user 1 the second."""
+IN_EVERY_FORM = frozenset({"fedavg", "fd", "on_device_kd", "dfml", "pfedafm"})
+"""The others leave out the forms on one device, which take what those on two take and less."""
 
 DT_KD = "dt_kd"
 NAMES = (*METHODS, DT_KD)
+
+
+def _ramp() -> dict[str, Any]:
+    return {
+        "temperature": jnp.float32(2),
+        "weight": jnp.float32(0.7),
+        "ramp_rounds": jnp.float32(2),
+    }
 
 
 class Programs(NamedTuple):
@@ -53,21 +129,46 @@ def model() -> Model:
 
 
 @cache
+def small_model() -> Model:
+    return build_model("mlp", input_shape=(8, 8, 1), n_classes=10, hidden=(6,))
+
+
+@cache
 def federation() -> Federation:
     source = load_source("digits")
     splits = []
     for seed, sizes in zip(SEEDS, SIZES, strict=True):
         order = np.random.default_rng(seed).permutation(len(source.train_labels)).astype(np.int32)
-        parts = np.split(order[: sum(sizes) + 8], np.cumsum(sizes))
+        parts = np.split(order[: sum(sizes) + 18], np.cumsum(sizes))
         small = tuple(np.split(parts[-1][:6], 3))
-        splits.append(UserSplit(tuple(parts[:-1]), small, small, parts[-1][6:], parts[-1][6:]))
+        common, rest = parts[-1][6:8], parts[-1][8:]
+        spare = (rest[:6], rest[6:], rest[:0])
+        own = tuple(parts[:-1])
+        splits.append(UserSplit(own, small, small, common, common, unlabelled=spare))
     return Federation(table=example_table(source), people=population(SEEDS, splits))
+
+
+@cache
+def federation_of(name: str) -> Federation:
+    """The federation as a method takes it: with groups where it has several architectures."""
+    whole = federation()
+    return replace(whole, groups=groups_by_turns(whole.people, 2)) if name in GROUPED else whole
+
+
+@cache
+def models() -> tuple[Model, Model]:
+    """Two architectures with features of one size."""
+    built = [
+        build_model("mlp", input_shape=(8, 8, 1), n_classes=10, hidden=hidden)
+        for hidden in ((8,), (12, 8))
+    ]
+    return built[0], built[1]
 
 
 @cache
 def programs(name: str, execution: Execution) -> Programs:
     """One method as compiled functions; asking again gives the same ones."""
-    method = METHODS[name].build(model(), epochs=EPOCHS, batch_size=BATCH_SIZE, execution=execution)
+    method = BUILD[name](execution)
     return Programs(method, jax.jit(method.init), jax.jit(method.round))
 
 
@@ -99,7 +200,7 @@ def rounds() -> Round:
 
 def run_loop(name: str, execution: Execution, factors=(1.0, 1.0), people=None):
     """A Python loop over the rounds; returns the last state and the stacked reports."""
-    made, placed = programs(name, execution), placed_federation(execution, people)
+    made, placed = programs(name, execution), placed_federation(execution, people, name)
     state, reports = made.init(placed), []
     values = everywhere(hparams(name, factors), execution)
     for this in single_rounds(execution):
@@ -112,7 +213,7 @@ def run_scan(name: str, execution: Execution):
     """The same rounds inside one program, from the same start."""
     method = programs(name, execution).method
     alone = reference_execution()
-    start = programs(name, alone).init(placed_federation(alone))
+    start = programs(name, alone).init(placed_federation(alone, None, name))
 
     @jax.jit
     def run(state, federation, hparams, rounds):
@@ -123,7 +224,7 @@ def run_scan(name: str, execution: Execution):
 
     rest = everywhere((jax.device_get(start), hparams(name), rounds()), execution)
     state, values, whole = rest
-    return run(state, placed_federation(execution), values, whole)
+    return run(state, placed_federation(execution, None, name), values, whole)
 
 
 def single_rounds(execution: Execution) -> list[Round]:
@@ -133,9 +234,11 @@ def single_rounds(execution: Execution) -> list[Round]:
     return everywhere(picked, execution)
 
 
-def placed_federation(execution: Execution, people: Population | None = None) -> Federation:
-    """The federation, or one of other clients on the same examples, on the devices."""
-    whole = federation()
+def placed_federation(
+    execution: Execution, people: Population | None = None, name: str = ""
+) -> Federation:
+    """A method's federation, or one of other clients on the same examples, on the devices."""
+    whole = federation_of(name)
     return everywhere(whole if people is None else replace(whole, people=people), execution)
 
 
@@ -195,7 +298,57 @@ def on_host(tree, execution: Execution) -> dict[str, np.ndarray]:
 
 def with_longer_rows(people: Population, extra: int) -> Population:
     """The same clients; rows are longer, and hold strangers' examples past their counts."""
-    longer = jnp.pad(people.train.indices, ((0, 0), (0, extra)))
-    own = jnp.arange(longer.shape[1])[None, :] < people.train.counts[:, None]
-    stranger = jnp.int32(len(federation().table.labels) - 1)
-    return replace(people, train=IndexTable(jnp.where(own, longer, stranger), people.train.counts))
+
+    def longer(rows: IndexTable) -> IndexTable:
+        padded = jnp.pad(rows.indices, ((0, 0), (0, extra)))
+        own = jnp.arange(padded.shape[1])[None, :] < rows.counts[:, None]
+        stranger = jnp.int32(len(federation().table.labels) - 1)
+        return IndexTable(jnp.where(own, padded, stranger), rows.counts)
+
+    return replace(people, train=longer(people.train), unlabelled=longer(people.unlabelled))
+
+
+def choose(whole: Federation, clients, members) -> tuple[Federation, Any]:
+    """Some clients, in the order of `members`, and their rows of a method's state."""
+    members = np.asarray(members)
+    people = select(whole.people, jnp.asarray(members))
+    if not whole.groups:
+        return replace(whole, people=people), rows_of(clients, members)
+    groups, parts = [], []
+    for group, part in zip(whole.groups, clients, strict=True):
+        group = np.asarray(group)
+        places = np.flatnonzero(np.isin(members, group))
+        groups.append(jnp.asarray(places, jnp.int32))
+        parts.append(rows_of(part, np.searchsorted(group, members[places])))
+    return replace(whole, people=people, groups=tuple(groups)), tuple(parts)
+
+
+def each_client(whole: Federation, clients) -> list[Any]:
+    """What every client keeps, on the host, in the order of the client axis."""
+    clients = jax.device_get(clients)
+    parts = clients if whole.groups else (clients,)
+    found: dict[int, Any] = {}
+    for group, part in zip(every_group(whole.groups, whole.people.n_clients), parts, strict=True):
+        found |= {int(k): rows_of(part, i) for i, k in enumerate(np.asarray(group))}
+    return [found[k] for k in range(whole.people.n_clients)]
+
+
+def meddled(whole: Federation, clients, idle: np.ndarray):
+    """The clients' state with every number of the idle ones one higher."""
+
+    def raise_rows(part, group):
+        touched = jnp.asarray(np.flatnonzero(np.isin(np.asarray(group), np.flatnonzero(idle))))
+        return jax.tree.map(lambda leaf: leaf.at[touched].add(jnp.ones((), leaf.dtype)), part)
+
+    if not whole.groups:
+        return raise_rows(clients, np.arange(len(idle)))
+    return tuple(map(raise_rows, clients, whole.groups))
+
+
+def of_clients(report, n_clients: int) -> list[np.ndarray]:
+    """The arrays [K] of a report, without those that a server has."""
+    return [leaf for leaf in jax.tree.leaves(jax.device_get(report)) if leaf.shape[0] == n_clients]
+
+
+def rows_of(tree, which):
+    return jax.tree.map(lambda leaf: leaf[which], tree)

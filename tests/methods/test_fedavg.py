@@ -131,7 +131,8 @@ def test_rounds_lower_the_training_loss(model, federation, solo):
         state, report = step(state, federation, rates(0.05, 0.9), everybody)
         losses.append(float(report.loss.mean()))
     assert losses[-1] < 0.5 * losses[0]
-    assert method.predict(state, federation).row.tolist() == [0] * 5 + [1] * 5
+    (server,) = method.predict(state, federation)["model"]
+    assert server.row.tolist() == [0] * 5 + [1] * 5
 
 
 @pytest.mark.parametrize("count", [0, 1, 5, 7])

@@ -1,4 +1,5 @@
-from typing import Any, cast
+from dataclasses import replace
+from typing import Any, NamedTuple, cast
 
 import chex
 import jax
@@ -6,13 +7,19 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from fedjax_kd.clients import sample_cohort
+from fedjax_kd.clients import groups_by_turns, sample_cohort, whole_axis
 from fedjax_kd.methods import rounds as engine
-from fedjax_kd.methods.contract import Round
+from fedjax_kd.methods.contract import Method, Round, RoundReport, State
 from fedjax_kd.methods.fd import FdRates, fd
 from fedjax_kd.methods.fedavg import fedavg
-from fedjax_kd.methods.rounds import Participation, deal, one_round, run_rounds
-from fedjax_kd.training import Execution, everywhere, for_points, rates
+from fedjax_kd.methods.rounds import (
+    Participation,
+    deal,
+    observed_rounds,
+    one_round,
+    run_rounds,
+)
+from fedjax_kd.training import Drop, Execution, everywhere, for_points, rates
 
 HPARAMS = {
     "fedavg": rates(0.1),
@@ -160,7 +167,7 @@ def test_dealing_keeps_members_and_evens_out_the_blocks(study_rows):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rounds": 0}, "rounds and chunk"),
+        ({"rounds": 0}, "rounds, chunk and observe_every"),
         ({"participation": Participation(drop_out=1.5)}, "drop_out"),
         ({"participation": Participation(cohort=9)}, "between 1 and the 5 users"),
     ],
@@ -170,3 +177,105 @@ def test_bad_arguments_are_named(model, federation, solo, change, message):
     arguments = {"rounds": 1, "execution": solo} | change
     with pytest.raises(ValueError, match=message):
         run_rounds(method, start(method, federation), federation, HPARAMS["fedavg"], **arguments)
+
+
+def test_observing_now_and_then_gives_what_observing_always_does(model, federation, solo):
+    method = build("fd", model, solo)
+    everything = {"execution": solo, "rounds": 7, "observe": first_weights}
+    always, every_third = (
+        run_rounds(
+            method,
+            start(method, federation),
+            federation,
+            HPARAMS["fd"],
+            observe_every=every,
+            **everything,
+        )[1]
+        for every in (1, 3)
+    )
+    seen = observed_rounds(7, 3)
+    assert np.flatnonzero(seen).tolist() == [2, 5, 6]
+    np.testing.assert_array_equal(every_third.observed[seen], always.observed[seen])
+    assert not every_third.observed[~seen].any()
+    chex.assert_trees_all_equal(every_third.report, always.report)
+
+
+def test_a_dropped_learning_rate_is_a_lower_learning_rate(model, federation, solo):
+    method, low = build("fedavg", model, solo), rates(0.01)
+
+    def run(values, drop, first):
+        state = start(method, federation)
+        return run_rounds(
+            method,
+            state,
+            federation,
+            values,
+            rounds=2,
+            first=first,
+            execution=solo,
+            learning_rate_drop=drop,
+        )[1].report.loss
+
+    np.testing.assert_array_equal(run(rates(0.1), Drop((3,), 0.1), 3), run(low, Drop(), 3))
+    assert (run(rates(0.1), Drop((3,), 0.1), 1)[0] == run(rates(0.1), Drop(), 1)[0]).all()
+
+
+def first_weights(state, federation):
+    return jax.tree.leaves(state.clients.models["params"])[0][:, :2]
+
+
+class Roll(NamedTuple):
+    """What a method of two architectures was asked to do."""
+
+    count: jax.Array
+
+
+def rolls() -> Method:
+    """Notes in its state how often each client was active."""
+
+    def init(federation):
+        clients = tuple(Roll(jnp.zeros(len(group), jnp.int32)) for group in federation.groups)
+        return State(server=(), clients=clients)
+
+    def round_(state, federation, hparams, this):
+        counts = tuple(
+            Roll(roll.count + this.active[group].astype(jnp.int32))
+            for roll, group in zip(state.clients, federation.groups, strict=True)
+        )
+        active = this.active.astype(jnp.float32)
+        return State((), counts), RoundReport(*[active] * 5)
+
+    return Method(init, round_, lambda *_: {})
+
+
+@pytest.mark.parametrize(
+    "participation", [Participation(2), Participation(2, 0.5), Participation()]
+)
+def test_cohorts_of_several_architectures_are_told_who_is_active(
+    model, federation, solo, participation
+):
+    """The same users as where rows are moved, of whatever architecture."""
+    grouped = replace(federation, groups=groups_by_turns(federation.people, 2))
+    method, rounds = rolls(), 6
+    state, history = run_rounds(
+        method,
+        method.init(grouped),
+        grouped,
+        (),
+        rounds=rounds,
+        execution=solo,
+        participation=participation,
+    )
+    plain = build("fedavg", model, solo)
+    want = run_rounds(
+        plain,
+        start(plain, federation),
+        federation,
+        HPARAMS["fedavg"],
+        rounds=rounds,
+        execution=solo,
+        participation=participation,
+    )[1].report.work_flops
+    np.testing.assert_array_equal(history.report.loss > 0, want > 0)
+    counts = whole_axis(tuple(roll.count for roll in state.clients), grouped.groups, 10)
+    np.testing.assert_array_equal(counts, (want > 0).sum(axis=0))

@@ -25,9 +25,21 @@ def test_parameters_are_the_published_ones(name, options, parameters):
     assert profile(build_model(name, **CIFAR, **options)).parameters == parameters
 
 
-def test_the_extractor_of_cnn5_is_the_published_one():
-    params = jax.eval_shape(build_model("cnn5", **CIFAR).init, jax.random.key(0))["params"]
-    assert sum(leaf.size for leaf in jax.tree.leaves(params["extractor"])) == 665_048
+@pytest.mark.parametrize(
+    ("name", "parameters"),
+    [
+        ("cnn1", 2_616_548),
+        ("cnn2", 1_810_132),
+        ("cnn3", 1_315_548),
+        ("cnn4", 1_055_348),
+        ("cnn5", 665_048),
+    ],
+)
+def test_the_extractors_of_pfedafm_are_the_published_ones(name, parameters):
+    params = jax.eval_shape(build_model(name, **CIFAR).init, jax.random.key(0))["params"]
+    assert sum(leaf.size for leaf in jax.tree.leaves(params["extractor"])) == parameters
+    of_hundred = build_model(name, input_shape=(32, 32, 3), n_classes=100)
+    assert profile(of_hundred).parameters == parameters + 50_100
 
 
 @pytest.mark.parametrize(

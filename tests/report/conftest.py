@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 from report_synthetic import STUDENTS, Size, write_results
+from rounds_synthetic import RoundsSize, write_rounds
 
 from fedjax_kd.report import render_report
 from fedjax_kd.report.drawing import WIDE, Draw, Layout
-from fedjax_kd.report.pictures import PICTURES
+from fedjax_kd.report.pictures import PICTURES, ROUNDS_PICTURES
 from fedjax_kd.report.results import Results
 
 
@@ -42,6 +43,34 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_results(tmp_path_factory.mktemp("small"), size)
 
 
+@pytest.fixture(scope="session")
+def rounds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """Folders of made-up studies in rounds by method: 3 seeds, 10 users; tests must not change."""
+    base = tmp_path_factory.mktemp("rounds")
+
+    def folder(method: str) -> Path:
+        made = base / method
+        return made if made.exists() else write_rounds(made, RoundsSize(method=method, users=10))
+
+    return folder
+
+
+@pytest.fixture(scope="session")
+def rounds_report(
+    rounds: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[str], str]:
+    """The text of each method's report, drawn once."""
+    base = tmp_path_factory.mktemp("rounds_reports")
+
+    def text(method: str) -> str:
+        path = base / f"{method}.html"
+        if not path.exists():
+            render_report(rounds(method), path)
+        return path.read_text(encoding="utf-8")
+
+    return text
+
+
 def _keep_blank(draw: Draw | None) -> Draw:
     def blank(results: Results, layout: Layout) -> Figure:
         if draw is not None and layout == WIDE:
@@ -54,15 +83,18 @@ def _keep_blank(draw: Draw | None) -> Draw:
 @pytest.fixture
 def blank_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Puts an empty picture in place of each."""
-    for name, picture in PICTURES.items():
-        monkeypatch.setitem(PICTURES, name, picture._replace(draw=_keep_blank(None)))
+    for pictures in (PICTURES, ROUNDS_PICTURES):
+        for name, picture in pictures.items():
+            monkeypatch.setitem(pictures, name, picture._replace(draw=_keep_blank(None)))
 
 
 @pytest.fixture
 def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Draws each picture once but keeps an empty one: writing SVG is what takes the time."""
-    for name, picture in PICTURES.items():
-        monkeypatch.setitem(PICTURES, name, picture._replace(draw=_keep_blank(picture.draw)))
+    for pictures in (PICTURES, ROUNDS_PICTURES):
+        for name, picture in pictures.items():
+            blank = picture._replace(draw=_keep_blank(picture.draw))
+            monkeypatch.setitem(pictures, name, blank)
 
 
 @pytest.fixture

@@ -24,7 +24,9 @@ from report_synthetic_manifest import (
 )
 from scipy import stats
 
-__all__ = ["POLICIES", "STUDENTS", "Size", "write_results"]
+from fedjax_kd.report.results import Results, load_results
+
+__all__ = ["POLICIES", "STUDENTS", "Size", "load_policies", "write_results"]
 
 CEILING = (0.70, 0.75, 0.79, 0.82, 0.84)
 DELAY_WEIGHTS = (0.0, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0)
@@ -260,6 +262,13 @@ def _summary(metrics: pd.DataFrame, policies: tuple[str, ...]) -> pd.DataFrame:
             }
         rows.append(row)
     return pd.DataFrame(rows)
+
+
+def load_policies(folder: Path) -> Results:
+    """The results of a DT-KD study, which is what the folder must hold."""
+    results = load_results(folder)
+    assert isinstance(results, Results)
+    return results
 
 
 def write_results(folder: Path, size: Size | None = None) -> Path:

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
+from report_synthetic import load_policies
 from scipy import stats
 
 from fedjax_kd.report import policy_table_csv, policy_table_latex, policy_table_markdown
@@ -18,7 +19,6 @@ from fedjax_kd.report.numbers import count_text, duration_text, scale_for
 from fedjax_kd.report.pictures.comparison import _core
 from fedjax_kd.report.pictures.costs import costs_by_cause
 from fedjax_kd.report.policy_table import policy_table
-from fedjax_kd.report.results import load_results
 from fedjax_kd.statistics import mean_interval
 
 
@@ -69,7 +69,7 @@ def test_counts_and_durations():
 
 
 def test_proposed_policy_leads_and_others_follow_by_utility(study: Path):
-    results = load_results(study)
+    results = load_policies(study)
     order = policy_order(results)
     assert order[0] == "q_learning"
     others = results.summary["utility"].loc[order[1:]].to_numpy()
@@ -77,7 +77,7 @@ def test_proposed_policy_leads_and_others_follow_by_utility(study: Path):
 
 
 def test_table_marks_the_best_of_each_column(study: Path):
-    results = load_results(study)
+    results = load_policies(study)
     table = policy_table(results)
     assert [column.metric.key for column in table.columns] == [m.key for m in METRICS]
     for index, column in enumerate(table.columns):
@@ -132,7 +132,7 @@ def test_headline_tells_better_from_worse(small: Path, copy_of):
         }
     )
     summary.to_csv(folder / "summary.csv", index=False)
-    found = headline(load_results(folder))
+    found = headline(load_policies(folder))
     assert found is not None
     verdicts = {
         figure.title: [(change.text, change.verdict) for change in figure.changes]
@@ -151,11 +151,11 @@ def test_headline_tells_better_from_worse(small: Path, copy_of):
 def test_headline_needs_the_proposed_policy(small: Path, copy_of):
     folder = copy_of(small)
     (folder / "summary.csv").write_text("policy,utility\nall_device,0.5\n")
-    assert headline(load_results(folder)) is None
+    assert headline(load_policies(folder)) is None
 
 
 def test_costs_add_up_to_the_policys_totals(study: Path):
-    results = load_results(study)
+    results = load_policies(study)
     for column in ("delay_s", "energy_j", "bits"):
         totals = costs_by_cause(results, column).sum(axis=1)
         expected = results.summary[column].loc[totals.index]

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from report_synthetic import load_policies
 
 from fedjax_kd.report import ReportError, policy_table_markdown, render_report
 from fedjax_kd.report.results import load_results
@@ -93,4 +94,4 @@ def test_only_the_first_point_of_a_sweep_is_read(small: Path, copy_of):
     path = folder / "decisions.parquet"
     first = pd.read_parquet(path)
     pd.concat([first.assign(point=1), first]).to_parquet(path, index=False)
-    assert len(load_results(folder).decisions) == len(first)
+    assert len(load_policies(folder).decisions) == len(first)

@@ -4,6 +4,7 @@ Words: coordinator, number of processes, index, folder.
 """
 
 import sys
+from typing import Any
 
 from fedjax_kd.study.environment import prepare_backend
 from fedjax_kd.study.folder import open_folder_together
@@ -44,7 +45,7 @@ def main(coordinator: str, processes: str, process: str, path: str) -> int:
     hosts = join(
         HostOptions(coordinator, int(processes), int(process)) if several else HostOptions()
     )
-    settings = settings_from_dict(SMALL)
+    settings: Any = settings_from_dict(SMALL)
     agree("settings", settings_hash(settings))
     folder = open_folder_together(hosts, path, settings)
     show = plain_lines(sys.stdout) if hosts.first else quiet()

@@ -1,5 +1,7 @@
 """How the stages of a study cut the clients up, and the study's other forms."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -56,17 +58,18 @@ def test_wanted_students_are_those_that_some_policy_chose_and_their_undistilled_
     ],
 )
 def test_a_device_gets_soft_labels_for_what_the_twin_holds(twin, want):
-    assert kind_at(settings_from_dict({**TINY, "twin": twin})) == want
+    settings: Any = settings_from_dict({**TINY, "twin": twin})
+    assert kind_at(settings) == want
 
 
 def test_a_share_that_leaves_the_teacher_nothing_is_refused():
-    settings = settings_from_dict(TINY, ["twin.synchronised=0.005"])
+    settings: Any = settings_from_dict(TINY, ["twin.synchronised=0.005"])
     with pytest.raises(ValueError, match=r"twin.synchronised: found 0.005.*seed 0"):
         prepare(settings, default_execution(1))
 
 
 def test_a_model_that_does_not_fit_the_examples_is_refused_by_its_path():
-    settings = settings_from_dict(TINY, ["students.1={name: cnn1d}"])
+    settings: Any = settings_from_dict(TINY, ["students.1={name: cnn1d}"])
     check_study(settings)
     with pytest.raises(ValueError, match=r"^students.1: .*cnn1d"):
         prepare(settings, default_execution(1))
@@ -74,7 +77,7 @@ def test_a_model_that_does_not_fit_the_examples_is_refused_by_its_path():
 
 def test_a_pooled_teacher_and_a_makespan_study_run_from_end_to_end(tmp_path):
     """The other branches: everything synchronised, both accuracies, the slowest user's delay."""
-    settings = settings_from_dict(
+    settings: Any = settings_from_dict(
         TINY,
         [
             "seeds=[0]",

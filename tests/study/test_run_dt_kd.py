@@ -1,6 +1,7 @@
 """The tiny study from end to end: what it writes, and that the books can be checked by hand."""
 
 import json
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -183,7 +184,7 @@ def test_the_teacher_learns_from_what_the_twins_hold(frames):
 
 
 def test_training_that_diverges_stops_the_study_and_says_where(tmp_path):
-    settings = settings_from_dict(TINY, ["teacher.training.learning_rate=1.0e+9"])
+    settings: Any = settings_from_dict(TINY, ["teacher.training.learning_rate=1.0e+9"])
     folder = open_folder(tmp_path / "diverged", settings)
     try:
         with pytest.raises(FloatingPointError, match=r"mlp in round .*learning_rate"):

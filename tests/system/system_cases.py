@@ -12,6 +12,7 @@ def hand_fleet() -> Fleet:
         device_flops_per_s=[4e9, 8e9],
         transmit_w=[0.5, 0.8],
         distance_m=[100.0, 200.0],
+        angle_rad=[0.0, 0.0],
         channel_gain=[1e-9, 1e-9],
         uplink_snr_hz=[3e6, 3e6],
         downlink_snr_hz=[15e6, 15e6],

@@ -1,7 +1,7 @@
 import jax
 import jax.numpy as jnp
 import numpy as np
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fedjax_kd.system import macro_cell_gain, noise_w_per_hz, power_law_gain, shannon_rate
@@ -32,6 +32,7 @@ def test_rate_saturates_at_c_over_ln_2():
     )
 
 
+@settings(deadline=None)
 @given(st.floats(1.0, 1e9), st.floats(1.001, 100.0), st.floats(1.0, 1e15))
 def test_rate_grows_with_the_band_but_less_than_in_proportion(band_hz, factor, snr_hz):
     narrow, wide = shannon_rate(

@@ -2,8 +2,9 @@ import dataclasses
 
 import pytest
 import yaml
+from pydantic import TypeAdapter
 
-from fedjax_kd.system import load_profile, parse_profile, profile_names
+from fedjax_kd.system import Profile, load_profile, parse_profile, profile_names
 
 
 def _content(**changes):
@@ -26,7 +27,7 @@ def test_the_default_profile_is_the_specification_s_table():
 
 
 def test_there_are_profiles_to_choose_from():
-    assert {"cell_500m", "fast_edge", "weak_edge"} <= set(profile_names())
+    assert {"cell_500m", "cell_weak_strong", "fast_edge", "weak_edge"} <= set(profile_names())
 
 
 def test_a_profile_can_be_a_file(tmp_path):
@@ -48,6 +49,8 @@ def test_an_unknown_name_is_answered_with_the_nearest():
         ({"uplink_hz": -5.0}, r"uplink_hz = -5.0: Input should be greater than 0"),
         ({"uplink_hz": "20 MHz"}, r"uplink_hz = '20 MHz': Input should be a valid number"),
         ({"device_clock_hz": [2e9, 1e9]}, r"device_clock_hz = .*lower bound must not exceed"),
+        ({"weak_device_clock_hz": [2e9, 1e9]}, r"weak_device_clock_hz = .*lower bound must not"),
+        ({"weak_device_capacitance": 0.0}, r"weak_device_capacitance = 0.0: .* greater than 0"),
         ({"nearest_m": 600.0}, r"nearest_m = 600.0 must be below radius_m = 500.0"),
         ({"noise_dbm_per_hz": 4.0}, r"noise_dbm_per_hz = 4.0: Input should be less than 0"),
         ({"bandwidth": 1.0}, r"bandwidth = 1.0: Unexpected keyword argument"),
@@ -74,3 +77,10 @@ def test_a_file_that_is_not_a_mapping_or_not_yaml_is_refused(tmp_path):
     path.write_text("radius_m: [1, 2")
     with pytest.raises(ValueError, match="not valid YAML"):
         load_profile(path)
+
+
+def test_a_profile_without_weak_devices_is_written_as_if_they_did_not_exist():
+    for name in profile_names():
+        written = TypeAdapter(Profile).dump_python(load_profile(name), mode="json")
+        assert ("weak_device_clock_hz" in written) == (name == "cell_weak_strong")
+        assert parse_profile(written, name) == load_profile(name)

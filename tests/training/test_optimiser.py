@@ -33,9 +33,9 @@ def losses_of(params, inputs, labels):
 def train(values, params, inputs, labels, proximal=0.0):
     start = params
 
-    def batch_loss(params, stats, positions, mask):
-        losses = losses_of(params, inputs[positions], labels[positions])
-        loss = masked_mean(losses, mask)
+    def batch_loss(params, stats, batch):
+        losses = losses_of(params, inputs[batch.positions], labels[batch.positions])
+        loss = masked_mean(losses, batch.mask)
         if proximal:
             squares = jax.tree.map(lambda a, b: jnp.sum((a - b) ** 2), params, start)
             loss += proximal * sum(jax.tree.leaves(squares))

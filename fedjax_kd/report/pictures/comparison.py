@@ -60,13 +60,13 @@ def _draw_panel(axes: Axes, results: Results, metric: Metric, policies: list[str
         and positive.size == np.isfinite(means).sum()
         and positive.max() > _LOG_FROM * positive.min()
     )
-    left, right = _limits(means, lows, highs, logarithmic)
+    left, right = panel_limits(means, lows, highs, logarithmic)
     for row, policy in enumerate(policies):
         if not np.isfinite(means[row]):
             continue
         look, proposed = policy_look(policy), policy == PROPOSED
         if means[row] < left or means[row] > right:
-            _mark_beyond(axes, row, means[row], (left, right), look.colour, scale)
+            mark_beyond(axes, row, means[row], (left, right), look.colour, scale)
             continue
         if np.isfinite(lows[row]):
             ends = np.clip([lows[row], highs[row]], left, right)
@@ -98,7 +98,7 @@ def _draw_panel(axes: Axes, results: Results, metric: Metric, policies: list[str
     axes.set_xlabel(better + (", log scale" if logarithmic else ""), color=MUTED, fontsize=8.5)
 
 
-def _limits(
+def panel_limits(
     means: np.ndarray, lows: np.ndarray, highs: np.ndarray, logarithmic: bool
 ) -> tuple[float, float]:
     """An axis that the bulk of the policies fills; one that lies far off may fall outside it."""
@@ -132,9 +132,9 @@ def _core(means: np.ndarray) -> np.ndarray:
     return known
 
 
-def _mark_beyond(
+def mark_beyond(
     axes: Axes,
-    row: int,
+    row: float,
     mean: float,
     limits: tuple[float, float],
     colour: str,

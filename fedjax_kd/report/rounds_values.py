@@ -1,0 +1,143 @@
+"""Numbers of a rounds study seed by seed, and over its rounds: what pictures and words rest on."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+import pandas as pd
+
+from fedjax_kd.report.rounds_names import counted_scope
+from fedjax_kd.report.rounds_results import Contestant, RoundsResults
+from fedjax_kd.report.tables import Frame
+from fedjax_kd.statistics import mean_interval
+
+Verdict = Literal["better", "worse", "same"]
+
+TARGET_SHARE = 0.9  # of the proposed method's best accuracy, to which costs are compared
+
+
+def rows_of(results: RoundsResults, contestant: str, view: str, metric: str) -> Frame:
+    """The finite rows of one curve: `seed`, `round` and `value`."""
+    table = results.curves
+    chosen = table[
+        (table["contestant"] == contestant) & (table["view"] == view) & (table["metric"] == metric)
+    ]
+    return chosen[np.isfinite(chosen["value"].to_numpy(dtype=float))]
+
+
+def shown_contestants(results: RoundsResults) -> list[Contestant]:
+    """The contestants that have a curve, in the manifest's order."""
+    named = set(results.curves["contestant"].unique()) if len(results.curves) else set()
+    return [
+        each
+        for each in results.contestants
+        if each.name in named
+        and any(
+            len(rows_of(results, each.name, view, f"accuracy_{scope}"))
+            for view in each.views
+            for scope in ("personal", "common")
+        )
+    ]
+
+
+def absent_contestants(results: RoundsResults) -> list[str]:
+    """One sentence for each contestant that diverged or has no numbers."""
+    shown = {each.title for each in shown_contestants(results)}
+    sentences = [
+        f"{title} diverged{': ' + reason.rstrip('.') if reason else ''}."
+        for title, reason in results.diverged
+    ]
+    told = {title for title, _ in results.diverged}
+    sentences += [
+        f"{each.title} has no accuracies in the results."
+        for each in results.contestants
+        if each.title not in shown and each.title not in told
+    ]
+    return sentences
+
+
+def curve(results: RoundsResults, contestant: str, view: str, metric: str) -> Frame:
+    """Mean, lowest and highest over the seeds, by round."""
+    values = rows_of(results, contestant, view, metric).groupby("round")["value"]
+    return values.agg(mean="mean", low="min", high="max").sort_index()
+
+
+def seed_values(
+    results: RoundsResults, contestant: str, view: str, metric: str, when: str
+) -> Frame:
+    """One number per seed: at the round where it is highest (`best`), or the last one (`last`)."""
+    rows = rows_of(results, contestant, view, metric)
+    if when == "best":
+        return rows.groupby("seed")["value"].max()
+    return rows.sort_values("round").groupby("seed")["value"].last()
+
+
+def difference(
+    results: RoundsResults, other: Contestant, metric: str, when: str
+) -> tuple[float, float, float]:
+    """The proposed method's main view minus another's, paired over the seeds.
+
+    Args:
+        results: the study.
+        other: the contestant compared with.
+        metric: e.g. `accuracy_common`.
+        when: `best` or `last`.
+
+    Returns:
+        Mean of the seeds' differences and the ends of its 95 % t interval; NaN where unknown.
+    """
+    proposed = results.proposed
+    if proposed is None or not proposed.views or not other.views:
+        return np.nan, np.nan, np.nan
+    mine = seed_values(results, proposed.name, proposed.views[0], metric, when)
+    theirs = seed_values(results, other.name, other.views[0], metric, when)
+    return mean_interval((mine - theirs).dropna())
+
+
+def verdict_of(interval: tuple[float, float, float]) -> Verdict:
+    """Which way a difference points; `same` where its interval includes 0.
+
+    With one seed there is no interval, and the sign of the difference decides.
+    """
+    mean, low, high = interval
+    if (np.isfinite(low) and low <= 0 <= high) or mean == 0:
+        return "same"
+    return "better" if mean > 0 else "worse"
+
+
+def summary_value(results: RoundsResults, contestant: str, view: str, column: str) -> float:
+    """One number of the summary; NaN where it has none."""
+    if column not in results.summary.columns or (contestant, view) not in results.summary.index:
+        return np.nan
+    return float(results.summary[column].loc[(contestant, view)])
+
+
+def cost_to_target(results: RoundsResults, contestant: Contestant, cost: str) -> float:
+    """Mean over the seeds of a cost up to 90 % of the proposed method's best; NaN if never."""
+    view = contestant.views[0] if contestant.views else ""
+    return summary_value(results, contestant.name, view, f"{cost}_to_90")
+
+
+def target_accuracy(results: RoundsResults) -> float:
+    """90 % of the proposed method's best counted accuracy, mean over the seeds; NaN if unknown."""
+    proposed = results.proposed
+    if proposed is None or not proposed.views:
+        return np.nan
+    metric = f"accuracy_{counted_scope(results)}"
+    best = seed_values(results, proposed.name, proposed.views[0], metric, "best")
+    return TARGET_SHARE * float(best.mean()) if len(best) else np.nan
+
+
+def cost_and_accuracy(results: RoundsResults, contestant: Contestant, cost: str) -> Frame:
+    """Means over the seeds at each evaluated round: `cost` so far and `accuracy` of the main view.
+
+    Empty where the contestant has no costs or no curve.
+    """
+    metric = f"accuracy_{counted_scope(results)}"
+    view = contestant.views[0] if contestant.views else ""
+    accuracy = rows_of(results, contestant.name, view, metric).groupby("round")["value"].mean()
+    costs = results.costs[results.costs["contestant"] == contestant.name]
+    spent = costs.groupby("round")[cost].mean()
+    joined = pd.DataFrame({"cost": spent, "accuracy": accuracy}).dropna()
+    return joined.sort_index()

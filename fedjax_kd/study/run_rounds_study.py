@@ -1,0 +1,163 @@
+"""A study of methods in rounds: every contestant under the same seeds, data and participants.
+
+The tables are written anew after every contestant, so that an interrupted run leaves those that
+had finished. A contestant whose training diverges is named in the manifest, and the others go on.
+"""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from fedjax_kd.study import rounds_tables as tables
+from fedjax_kd.study.contestants import Contestant, contestants, training_jobs
+from fedjax_kd.study.folder import ResultFolder
+from fedjax_kd.study.hosts import agree_on_content
+from fedjax_kd.study.plan import kernels_in_use, make_plan
+from fedjax_kd.study.progress import Progress, Stage
+from fedjax_kd.study.rounds_costs import priced
+from fedjax_kd.study.rounds_learning import (
+    Diverged,
+    mean_loss,
+    mixing_vectors,
+    play,
+    special,
+)
+from fedjax_kd.study.rounds_manifest import describe
+from fedjax_kd.study.rounds_memory import require_memory
+from fedjax_kd.study.rounds_setup import RoundsSetup, prepare_rounds
+from fedjax_kd.study.rounds_summary import summary_table
+from fedjax_kd.study.settings_pfedafm import PFedAfmStudy
+from fedjax_kd.study.studies import RoundsStudy, counted_scope
+from fedjax_kd.training import Execution, default_execution, for_points
+from fedjax_kd.training.processes import meet
+
+
+def run_rounds_study(
+    settings: RoundsStudy,
+    folder: ResultFolder,
+    *,
+    progress: Progress,
+    data_dir: Path | None = None,
+    execution: Execution | None = None,
+    form: str = "auto",
+    trials: Path | None = None,
+) -> None:
+    """Runs a study in rounds and writes its results.
+
+    Args:
+        settings: the study.
+        folder: where the results go.
+        progress: told how far it is.
+        data_dir: where prepared data sets are; None for the default.
+        execution: the devices; None takes all.
+        form: how the client axis is run: `sequential`, `vmap`, `chunked:WIDTH`, or `auto` by a
+            short trial of the dearest architecture of each contestant. What an interrupted run of
+            the study in this folder chose is kept.
+        trials: file that keeps the outcomes of trials for other studies; None keeps none.
+
+    Raises:
+        ValueError: before anything is trained, for settings that cannot be met.
+        FloatingPointError: if the training of every contestant diverged.
+    """
+    started = datetime.now(UTC).isoformat(timespec="seconds")
+    execution = default_execution() if execution is None else execution
+    for mesh in (execution, for_points(execution, len(settings.seeds))):
+        meet(mesh)
+    with progress.stage("kernels", 1) as stage:  # the first study on a machine compiles them
+        stage.advance(1, kernels_in_use())
+    with progress.stage("data", 1) as stage:
+        setup = prepare_rounds(settings, execution, data_dir)
+        stage.advance(1, f"{settings.data.source}, {len(setup.source.labels)} examples")
+    agree_on_content("data", setup.federation)
+    folder.write_table("partition.parquet", setup.partition)
+    with progress.stage("execution", 1) as stage:
+        recorded = folder.read_manifest().get("execution")
+        jobs = training_jobs(settings, setup)
+        plan = make_plan(jobs, execution, asked=form, recorded=recorded, memory=trials)
+        stage.advance(1, plan.describe()["form"])
+    players = contestants(settings, setup, plan)
+    for player in players:
+        require_memory(player, setup, player.execution)
+    described = describe(settings, setup, plan, players)
+    folder.update_manifest(started=started, diverged=[], **described)
+
+    courses: list[tables.Course] = []
+    diverged, ratios = [], {}
+    for player in players:
+        try:
+            with progress.stage(player.title, settings.rounds) as stage:
+                course, ratios[player.name] = _course(settings, setup, player, stage)
+        except Diverged as error:
+            diverged.append({"name": player.name, "reason": str(error)})
+            folder.update_manifest(diverged=diverged)
+            progress.note(f"{player.title} diverged: {error}")
+            continue
+        courses.append(course)
+        _write(settings, setup, folder, courses)
+        folder.update_manifest(elapsed_s=dict(progress.stage_seconds))
+    if not courses:
+        reasons = "; ".join(f"{each['name']}: {each['reason']}" for each in diverged)
+        raise FloatingPointError(f"every contestant diverged: {reasons}")
+    folder.update_manifest(
+        status="complete",
+        execution={**plan.describe(), "executed_to_useful_flops": ratios},
+        elapsed_s=dict(progress.stage_seconds),
+        diverged=diverged,
+    )
+
+
+def check_rounds_study(
+    settings: RoundsStudy, execution: Execution, data_dir: Path | None = None
+) -> None:
+    """Builds everything that a study needs, without training anything.
+
+    Raises:
+        ValueError: for settings that cannot be met; names the setting.
+    """
+    setup = prepare_rounds(settings, execution, data_dir)
+    plan = make_plan(training_jobs(settings, setup), execution, asked=execution.label)
+    for player in contestants(settings, setup, plan):
+        require_memory(player, setup, player.execution)
+
+
+def _course(
+    settings: RoundsStudy, setup: RoundsSetup, player: Contestant, stage: Stage
+) -> tuple[tables.Course, float]:
+    """Runs one contestant; returns what it came to, and executed over useful operations."""
+    played = play(settings, setup, player, stage)
+    n_points = setup.federation.people.n_points
+    spent = priced(setup, player, played.report, settings.system.profile)
+    mixes = isinstance(settings, PFedAfmStudy) and player.name.startswith("pfedafm")
+    course = tables.Course(
+        name=player.name,
+        views=player.views,
+        evaluated=played.evaluated,
+        personal=played.personal,
+        common=played.common,
+        loss=mean_loss(played.report, n_points),
+        costs=spent.by_round,
+        phases=player.method.phases,
+        causes=spent.causes,
+        ledger=spent.ledger,
+        special=special(played.report, n_points),
+        mixing=mixing_vectors(played.state, setup, player.execution) if mixes else None,
+    )
+    report = played.report
+    return course, float(report.executed_flops.sum() / max(report.work_flops.sum(), 1.0))
+
+
+def _write(
+    settings: RoundsStudy, setup: RoundsSetup, folder: ResultFolder, courses: list[tables.Course]
+) -> None:
+    """Writes every table, of the contestants that have finished."""
+    seeds = settings.seeds
+    folder.write_table("curves.parquet", tables.curves_table(courses, seeds))
+    folder.write_table("costs.parquet", tables.costs_table(courses, seeds))
+    clients = tables.clients_table(courses, seeds, setup.user_models, setup.strong)
+    folder.write_table("clients.parquet", clients)
+    folder.write_table("ledger.parquet", tables.ledger_table(courses, seeds))
+    folder.write_table("special.parquet", tables.special_table(courses, seeds))
+    mixing = tables.mixing_table(courses, seeds)
+    if mixing is not None:
+        folder.write_table("mixing.parquet", mixing)
+    summary = summary_table(courses, settings.contestants[0], counted_scope(settings))
+    folder.write_table("summary.csv", summary)

@@ -1,0 +1,119 @@
+"""What one condition came to: accuracies of every contestant and view, seed by seed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from fedjax_kd.statistics import mean_interval
+
+SCOPES = ("personal", "common")
+MOMENTS = ("best", "last")
+TOTALS = ("delay_s", "energy_j", "bits", "flops")
+
+
+class Row(NamedTuple):
+    """One view of one contestant.
+
+    Attributes:
+        contestant: name.
+        title: how it is shown.
+        view: which of its models.
+        main: whether this is the view that the contestant stands by.
+        accuracy: (scope, moment) to values [S], means over the clients.
+        totals: metric to its mean over the seeds.
+    """
+
+    contestant: str
+    title: str
+    view: str
+    main: bool
+    accuracy: dict[tuple[str, str], np.ndarray]
+    totals: dict[str, float]
+
+
+class Condition(NamedTuple):
+    """One run.
+
+    Attributes:
+        name: of its folder.
+        title: how it is shown.
+        proposed: name of the contestant that the others are held against, from the first condition.
+        rows: every view of every contestant that has figures, in the order of the settings.
+        diverged: contestants without figures, with the reason.
+        elapsed_s: how long it took.
+    """
+
+    name: str
+    title: str
+    proposed: str
+    rows: list[Row]
+    diverged: list[tuple[str, str]]
+    elapsed_s: float
+
+    @property
+    def lead(self) -> Row | None:
+        """The proposed method's main view; None where it was not run or has no figures."""
+        own = [row for row in self.rows if row.contestant == self.proposed and row.main]
+        return own[0] if own else None
+
+
+def read_condition(folder: Path, name: str, title: str, proposed: str = "") -> Condition:
+    """Reads the folder of one finished run.
+
+    Args:
+        folder: of the run.
+        name: of the condition.
+        title: how it is shown.
+        proposed: the proposed method's name; by default the first contestant's.
+    """
+    manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+    curves: Any = pd.read_parquet(folder / "curves.parquet")
+    summary: Any = pd.read_csv(folder / "summary.csv")
+    rows = []
+    for contestant in manifest["contestants"]:
+        own = curves[curves["contestant"] == contestant["name"]]
+        if not len(own):
+            continue
+        for index, view in enumerate(contestant["views"]):
+            seen = own[own["view"] == view]
+            figures = summary[
+                (summary["contestant"] == contestant["name"]) & (summary["view"] == view)
+            ].iloc[0]
+            rows.append(
+                Row(
+                    contestant["name"],
+                    contestant["title"],
+                    view,
+                    index == 0,
+                    {(s, m): _by_seed(seen, s, m) for s in SCOPES for m in MOMENTS},
+                    {metric: float(figures[metric]) for metric in TOTALS},
+                )
+            )
+    lost = [(each["name"], each["reason"]) for each in manifest.get("diverged") or []]
+    proposed = proposed or manifest["contestants"][0]["name"]
+    took_s = float(sum(manifest["elapsed_s"].values()))
+    return Condition(name, title, proposed, rows, lost, took_s)
+
+
+def _by_seed(curves: Any, scope: str, moment: str) -> np.ndarray:
+    wanted = curves[curves["metric"] == f"accuracy_{scope}"]
+    table = wanted.pivot(index="round", columns="seed", values="value").sort_index()
+    return (table.max(axis=0) if moment == "best" else table.iloc[-1]).to_numpy()
+
+
+def interval(values: np.ndarray) -> tuple[float, float]:
+    """Mean over the seeds and half of its 95 % t interval."""
+    mean, _, high = mean_interval(values)
+    return mean, high - mean
+
+
+def ahead(proposed: Row | None, other: Row, scope: str, moment: str) -> tuple[float, float]:
+    """By how much the proposed method is ahead, paired by seed: mean and half interval."""
+    if proposed is None:
+        return np.nan, np.nan
+    return interval(proposed.accuracy[scope, moment] - other.accuracy[scope, moment])
