@@ -19,8 +19,10 @@ def require_memory(
     """Refuses a study of which one contestant's arrays alone do not fit.
 
     Counted are the example table, the index tables, and the method's state twice (a program's
-    argument and its result may live side by side). Activations come on top, but in the `sequential`
-    form they are those of one client.
+    argument and its result may live side by side). What is not counted comes on top: activations
+    (of one client in the `sequential` form, but of all members of the pools in DFML), the copies of
+    a shared extractor by which pFedAFM is scored, and all clients' models on every device while
+    they are scored. So this finds what cannot fit; it does not promise that the rest does.
 
     Args:
         contestant: a method of the study.
