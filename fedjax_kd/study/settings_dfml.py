@@ -33,9 +33,9 @@ DfmlContestant = Literal[
     "decentralised_fedavg_wsm",
     "decentralised_fml",
     "def_kt",
+    "local",
     "dfml_constant_alpha",
     "dfml_cross_entropy",
-    "local",
 ]
 
 
