@@ -35,9 +35,18 @@ def test_links_and_files_that_are_named_exist():
         assert (TOP / name).exists(), name
 
 
-@pytest.mark.parametrize(
-    "path", sorted((TOP / "experiments").rglob("*.yaml")), ids=lambda p: p.stem
-)
+CONDITIONS = sorted((TOP / "experiments").rglob("conditions.yaml"))
+SETTINGS = sorted(set((TOP / "experiments").rglob("*.yaml")) - set(CONDITIONS))
+
+
+@pytest.mark.parametrize("path", SETTINGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_committed_settings_files_are_valid_and_say_how_to_run_them(path):
     check_study(load_settings(path))
     assert f"fedjax-kd run {path.relative_to(TOP)}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", CONDITIONS, ids=lambda p: str(p.parent.relative_to(TOP)))
+def test_every_condition_of_the_committed_results_is_valid(path):
+    plan = read_yaml(path.read_text(encoding="utf-8"))
+    for condition in plan["conditions"]:
+        check_study(load_settings(path.parent / plan["settings"], condition.get("set", [])))
