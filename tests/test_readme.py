@@ -7,6 +7,7 @@ import pytest
 
 from fedjax_kd.study.check import check_study
 from fedjax_kd.study.load import load_settings, settings_from_text
+from fedjax_kd.study.yaml_text import read_yaml
 
 TOP = Path(__file__).parent.parent
 TEXT = (TOP / "README.md").read_text(encoding="utf-8")
