@@ -51,7 +51,7 @@ the usual order:
   fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
                                                         run the study and draw its report
 
-A folder of experiments/ is a study: dt_kd, on_device_kd, dfml or pfedafm.
+A folder of experiments/ is a study: dt_kd, on_device_kd, dfml, pfedafm or family.
 
 `fedjax-kd COMMAND --help` explains a command with examples.""",
         formatter_class=argparse.RawDescriptionHelpFormatter,

@@ -26,7 +26,6 @@ import numpy as np
 from method_rounds.agreement import agreement, complaint
 from method_rounds.contestants import CONTESTANTS, METHODS, OURS, SIZES, quick
 from method_rounds.job import Job, Terms, save_job
-from method_rounds.process import RoundProcess
 from method_rounds.summary import Line, Measurement, Outcome, lines_of
 from method_rounds.tables import print_tables
 from peers.process import ContestantFailed, Process
@@ -155,9 +154,9 @@ def start(
     for name in names:
         entry = CONTESTANTS[name]
         try:
-            process = RoundProcess(
+            process = Process(
                 interpreters[entry.interpreter],
-                entry.module,
+                f"method_rounds.{entry.module}",
                 entry.environment,
                 folder / f"{name}.log",
             )

@@ -297,7 +297,7 @@ def processes(
             try:
                 process = Process(
                     interpreters[entry.interpreter],
-                    entry.module,
+                    f"peers.{entry.module}",
                     entry.environment,
                     folder / f"{name}-{sitting}.log",
                 )

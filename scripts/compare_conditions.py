@@ -12,6 +12,7 @@ folder gets conditions.csv, a picture of the comparison and the pictures of the 
 import argparse
 import datetime
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -73,7 +74,9 @@ def run(settings: Path, folder: Path, overrides: list[str]) -> None:
     for override in overrides:
         command += ["--set", override]
     print(f"== {folder.name}", flush=True)
-    subprocess.run(command, check=True)
+    # Conditions that differ in numbers only share their compiled programs.
+    kept = {"JAX_COMPILATION_CACHE_DIR": str((folder.parent / "programs").resolve())}
+    subprocess.run(command, check=True, env=kept | os.environ)
 
 
 def write(arguments, plan: dict, found: list[Condition]) -> None:

@@ -29,6 +29,12 @@ EXPERIMENTS = Path(__file__).parent.parent / "experiments"
             "shared.hidden=[16, 8]",
             ["shared: gives 8 features, others 32; allowed: models and a shared extractor"],
         ),
+        ("family", "contestants=[fd]", ["contestants: local is missing"]),
+        (
+            "family",
+            "data.public=null",
+            ["data.public: missing; fedmd, ds_fl, feddf need public examples"],
+        ),
     ],
 )
 def test_bad_settings_of_rounds_are_refused_in_plain_words(method, change, parts, capsys):
@@ -41,7 +47,7 @@ def test_bad_settings_of_rounds_are_refused_in_plain_words(method, change, parts
         assert part in shown.err
 
 
-@pytest.mark.parametrize("method", ["on_device_kd", "dfml", "pfedafm"])
+@pytest.mark.parametrize("method", ["on_device_kd", "dfml", "pfedafm", "family"])
 def test_the_digits_studies_pass_the_check(method, capsys):
     assert cli.main(["run", str(EXPERIMENTS / method / "digits.yaml"), "--check"]) == 0
     assert "the study can run (settings " in capsys.readouterr().out

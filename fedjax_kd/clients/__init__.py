@@ -19,6 +19,8 @@ from fedjax_kd.clients.population import per_point as per_point
 from fedjax_kd.clients.population import pooled as pooled
 from fedjax_kd.clients.population import population as population
 from fedjax_kd.clients.population import stack_tables as stack_tables
+from fedjax_kd.clients.public import draw_public as draw_public
+from fedjax_kd.clients.public import draw_public_places as draw_public_places
 from fedjax_kd.clients.randomness import Part as Part
 from fedjax_kd.clients.randomness import Purpose as Purpose
 from fedjax_kd.clients.randomness import client_key as client_key

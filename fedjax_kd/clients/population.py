@@ -33,6 +33,8 @@ class Population:
             client that has none has a zero count.
         common_validation: index table [S, c_max], held out for the whole point.
         common_test: index table [S, d_max].
+        public: index table [S, P], examples that the server and every client hold, in the order in
+            which scores on them are exchanged; zero counts where a study has none.
     """
 
     roots: jax.Array
@@ -44,6 +46,7 @@ class Population:
     unlabelled: IndexTable
     common_validation: IndexTable
     common_test: IndexTable
+    public: IndexTable
 
     @property
     def n_clients(self) -> int:
@@ -92,6 +95,7 @@ def population(seeds: Sequence[int], splits: Sequence[UserSplit]) -> Population:
         unlabelled=index_table([rows for split in splits for rows in _unlabelled(split)]),
         common_validation=index_table([split.common_validation for split in splits]),
         common_test=index_table([split.common_test for split in splits]),
+        public=index_table([split.public for split in splits]),
     )
 
 

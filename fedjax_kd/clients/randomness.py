@@ -23,6 +23,8 @@ class Purpose(IntEnum):
     DROP_OUT = 6
     ROLE = 7
     DISTIL_ORDER = 8
+    PUBLIC = 9
+    CHANNEL = 10
 
 
 class Part(IntEnum):

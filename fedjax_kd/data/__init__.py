@@ -19,6 +19,7 @@ from fedjax_kd.data.holdings import summary as summary
 from fedjax_kd.data.partition_specs import ClassesPerUser as ClassesPerUser
 from fedjax_kd.data.partition_specs import Dirichlet as Dirichlet
 from fedjax_kd.data.partition_specs import DirichletCounts as DirichletCounts
+from fedjax_kd.data.partition_specs import DirichletPooled as DirichletPooled
 from fedjax_kd.data.partition_specs import Iid as Iid
 from fedjax_kd.data.partition_specs import Natural as Natural
 from fedjax_kd.data.partition_specs import Partition as Partition
@@ -28,14 +29,16 @@ from fedjax_kd.data.partition_specs import UnlabelledShards as UnlabelledShards
 from fedjax_kd.data.partition_specs import UnlabelledShare as UnlabelledShare
 from fedjax_kd.data.partitioners import partition as partition
 from fedjax_kd.data.prepare import prepare as prepare
+from fedjax_kd.data.public import public_of_source as public_of_source
 from fedjax_kd.data.seeding import host_rng as host_rng
 from fedjax_kd.data.source import Source as Source
+from fedjax_kd.data.source import with_extra as with_extra
 from fedjax_kd.data.split import UserSplit as UserSplit
 from fedjax_kd.data.split import build_split as build_split
 from fedjax_kd.data.split import hold_out as hold_out
-from fedjax_kd.data.split import split_users as split_users
 from fedjax_kd.data.split_share import Share as Share
 from fedjax_kd.data.split_unlabelled import UnlabelledSpec as UnlabelledSpec
+from fedjax_kd.data.split_users import split_users as split_users
 from fedjax_kd.data.statistics import CIFAR100 as CIFAR100
 from fedjax_kd.data.statistics import IMAGENET as IMAGENET
 from fedjax_kd.data.statistics import Statistics as Statistics

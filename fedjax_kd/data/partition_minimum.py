@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedjax_kd.data.partition_specs import Dirichlet, QuantitySkew
+from fedjax_kd.data.partition_specs import Dirichlet, DirichletPooled, QuantitySkew
 
 
 def check_feasible(n_examples: int, n_users: int, min_examples: int) -> None:
@@ -23,7 +23,9 @@ def check_feasible(n_examples: int, n_users: int, min_examples: int) -> None:
         )
 
 
-def not_reached(spec: Dirichlet | QuantitySkew, n_users: int, best: int) -> ValueError:
+def not_reached(
+    spec: Dirichlet | DirichletPooled | QuantitySkew, n_users: int, best: int
+) -> ValueError:
     """The error after the last try; `best` is the largest minimum that a try reached."""
     lower = f", or lower data.partition.min_examples to {best}" if best else ""
     return ValueError(

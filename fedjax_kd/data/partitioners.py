@@ -7,22 +7,29 @@ import numpy as np
 from fedjax_kd.data.partition_classes import classes_partition
 from fedjax_kd.data.partition_counts import counts_partition
 from fedjax_kd.data.partition_dirichlet import dirichlet_partition
+from fedjax_kd.data.partition_pooled import generator_of, pooled_partition
 from fedjax_kd.data.partition_quantity import iid_partition, quantity_partition
 from fedjax_kd.data.partition_specs import (
     ClassesPerUser,
     Dirichlet,
     DirichletCounts,
+    DirichletPooled,
     Iid,
     Natural,
     QuantitySkew,
 )
 
-PartitionSpec = Iid | Dirichlet | DirichletCounts | ClassesPerUser | QuantitySkew | Natural
+PartitionSpec = (
+    Iid | Dirichlet | DirichletCounts | DirichletPooled | ClassesPerUser | QuantitySkew | Natural
+)
 
 PARTITIONERS = {
     Iid: lambda spec, labels, n_users, rng: iid_partition(labels, n_users, rng),
     Dirichlet: dirichlet_partition,
     DirichletCounts: counts_partition,
+    DirichletPooled: lambda spec, labels, n_users, rng: pooled_partition(
+        spec, labels, n_users, generator_of(spec, rng)
+    ),
     ClassesPerUser: classes_partition,
     QuantitySkew: quantity_partition,
 }
@@ -69,7 +76,8 @@ def _natural(n_users: int, users: np.ndarray | None) -> list[np.ndarray]:
     if users is None:
         raise ValueError(
             "data.partition.kind: 'natural' needs a source that names its users, as watch does;"
-            " allowed here: iid, dirichlet, dirichlet_counts, classes_per_user, quantity_skew"
+            " allowed here: iid, dirichlet, dirichlet_counts, dirichlet_pooled, classes_per_user,"
+            " quantity_skew"
         )
     named = int(users.max()) + 1
     if n_users != named:

@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, field
 
 import numpy as np
 
-from fedjax_kd.data.partition_specs import UnlabelledShards, UnlabelledShare
+from fedjax_kd.data.partition_pooled import generator_of, pooled_partition
+from fedjax_kd.data.partition_specs import DirichletPooled, UnlabelledShards, UnlabelledShare
 from fedjax_kd.data.partitioners import PartitionSpec, partition
+from fedjax_kd.data.public import take_public
 from fedjax_kd.data.source import Source
-from fedjax_kd.data.split_share import (
-    Share,
-    split_examples,
-    split_recordings,
-    split_recordings_in_time,
-)
 from fedjax_kd.data.split_unlabelled import (
     UnlabelledSpec,
     check_unlabelled,
@@ -23,13 +18,12 @@ from fedjax_kd.data.split_unlabelled import (
     from_train,
     n_shards,
 )
-
-RecordingSplit = Literal["in_time", "whole"]
+from fedjax_kd.data.split_users import RecordingSplit, split_users
 
 
 @dataclass(frozen=True, eq=False)
 class UserSplit:
-    """Indices into the concatenation [train; test] of a source's examples, int32, in random order.
+    """Indices into a source's examples [train; test; extra], int32, in random order.
 
     The users' parts are disjoint, within a user and between users. The common parts are disjoint
     from each other and, unless `common_is_union`, from every user's.
@@ -41,9 +35,11 @@ class UserSplit:
       common_validation: examples that every model is scored on while something is chosen.
       common_test: examples that every model is scored on at the end.
       common_is_union: the common parts are drawn from the users' validation and test parts, as is
-        done for sources of recordings without a stock test split.
+        done for sources of recordings without a stock test split, and where the stock test examples
+        are divided among the users too.
       unlabelled: one array a user, of examples whose labels it is not to use, empty for a user
         without; () where nobody has any.
+      public: examples that everybody may see, disjoint from all others; empty where there are none.
     """
 
     train: tuple[np.ndarray, ...]
@@ -53,6 +49,7 @@ class UserSplit:
     common_test: np.ndarray
     common_is_union: bool = False
     unlabelled: tuple[np.ndarray, ...] = ()
+    public: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int32))
 
 
 def build_split(
@@ -72,12 +69,14 @@ def build_split(
     recordings: RecordingSplit = "in_time",
     unlabelled: UnlabelledSpec | None = None,
     max_unlabelled: int = 0,
+    n_public: int = 0,
 ) -> UserSplit:
     """Hold out the common set, partition what is left and divide each user's share.
 
     The common set is the stock test split. Where there is none, `common_fraction` of the training
     examples are held out before the partition; where the training examples are recordings, which a
-    random hold-out would tear apart, the common set is the union of the users' own held-out parts.
+    random hold-out would tear apart, and where the partitioner pools the stock training and test
+    examples (`DirichletPooled`), the common set is the union of the users' own held-out parts.
 
     Args:
       source: the examples.
@@ -85,7 +84,7 @@ def build_split(
       n_users: N.
       rng: the only source of randomness (see `host_rng`).
       test_fraction: of each user's share.
-      validation_fraction: of each user's share.
+      validation_fraction: of each user's share; 0 gives no user validation examples.
       max_train: most training examples of a user; 0 is no cap. The other caps likewise. A larger
         cap only adds examples.
       max_validation: see `max_train`.
@@ -96,6 +95,7 @@ def build_split(
       recordings: how a share made of recordings is divided; see `split_users`.
       unlabelled: what the strong users 0, 1, ... hold without labels; None is nothing.
       max_unlabelled: see `max_train`.
+      n_public: how many training examples are taken out for everybody, before the partition.
 
     Raises:
       ValueError: the sizes cannot be had, or a user would be left without a training, a
@@ -104,16 +104,25 @@ def build_split(
     if unlabelled is not None:
         check_unlabelled(unlabelled, spec, n_users)
     n_train = len(source.train_labels)
-    kept, pool = np.arange(n_train), None
-    if len(source.test_labels):
-        pool = rng.permutation(n_train + np.arange(len(source.test_labels)))
+    stock_test = n_train + np.arange(len(source.test_labels))
+    kept, pool, draws = np.arange(n_train), None, None
+    if isinstance(spec, DirichletPooled):
+        _refuse_recordings(source)
+        draws = generator_of(spec, rng)
+    elif len(stock_test):
+        pool = rng.permutation(stock_test)
     elif source.train_groups is None:
         kept, pool = hold_out(n_train, common_fraction, rng)
+    kept, everybodys = take_public(source, kept, n_public, rng)
     users = None if source.train_users is None else source.train_users[kept]
     groups = None if source.train_groups is None else source.train_groups[kept]
     n_parts = n_shards(unlabelled, n_users)
     try:
-        parts = partition(spec, source.train_labels[kept], n_parts, rng, users, groups)
+        if isinstance(spec, DirichletPooled):
+            kept = np.concatenate([kept, stock_test])
+            parts = pooled_partition(spec, source.labels[kept], n_parts, draws or rng)
+        else:
+            parts = partition(spec, source.train_labels[kept], n_parts, rng, users, groups)
     except ValueError as error:
         if n_parts == n_users:
             raise
@@ -131,6 +140,7 @@ def build_split(
         max_validation=max_validation,
         max_test=max_test,
         recordings=recordings,
+        pooled=draws,
     )
     if pool is None:
         validation_pool = rng.permutation(np.concatenate([share.validation for share in shares]))
@@ -151,7 +161,17 @@ def build_split(
         common_test=common[1].astype(np.int32),
         common_is_union=pool is None,
         unlabelled=tuple(part[: max_unlabelled or None].astype(np.int32) for part in without),
+        public=everybodys.astype(np.int32),
     )
+
+
+def _refuse_recordings(source: Source) -> None:
+    if source.train_groups is not None:
+        raise ValueError(
+            "data.partition.kind: 'dirichlet_pooled' divides single examples, but those of"
+            f" {source.name} are cut from recordings and share raw samples; allowed here: natural,"
+            " iid, dirichlet, dirichlet_counts, classes_per_user, quantity_skew"
+        )
 
 
 def hold_out(
@@ -170,86 +190,6 @@ def hold_out(
         )
     order = rng.permutation(n_examples)
     return np.sort(order[held:]), order[:held]
-
-
-def split_users(
-    source: Source,
-    parts: list[np.ndarray],
-    *,
-    rng: np.random.Generator,
-    test_fraction: float,
-    validation_fraction: float,
-    max_train: int = 0,
-    max_validation: int = 0,
-    max_test: int = 0,
-    recordings: RecordingSplit = "in_time",
-) -> list[Share]:
-    """Divide every user's share into training, validation and test examples.
-
-    Args:
-      source: the examples that `parts` index; its recordings, if any, stay whole (see
-        `split_recordings`).
-      parts: training indices of each user.
-      rng: the only source of randomness.
-      test_fraction: of each share.
-      validation_fraction: of each share.
-      max_train: most training examples of a user; 0 is no cap. The other caps likewise.
-      max_validation: see `max_train`.
-      max_test: see `max_train`.
-      recordings: `in_time` cuts every recording in time, with a gap; `whole` gives whole recordings
-        away, which asks how a user's model does on recordings of another kind (of the other arm,
-        say) than it has seen for a class.
-
-    Raises:
-      ValueError: the fractions leave nothing for training, or a user has no example in one of the
-        three parts.
-    """
-    if test_fraction + validation_fraction >= 1:
-        raise ValueError(
-            f"data.test_fraction + data.validation_fraction: {test_fraction:g} +"
-            f" {validation_fraction:g} leave nothing for training; the sum must be below 1"
-        )
-    shares = []
-    for user, part in enumerate(parts):
-        if source.train_groups is None:
-            share = split_examples(
-                part, test_fraction=test_fraction, validation_fraction=validation_fraction, rng=rng
-            )
-        elif recordings == "in_time":
-            share = split_recordings_in_time(
-                part,
-                source.train_groups,
-                overlap=source.group_overlap,
-                test_fraction=test_fraction,
-                validation_fraction=validation_fraction,
-                rng=rng,
-            )
-        else:
-            share = split_recordings(
-                part,
-                source.train_labels,
-                source.train_groups,
-                overlap=source.group_overlap,
-                test_fraction=test_fraction,
-                validation_fraction=validation_fraction,
-                rng=rng,
-            )
-        for name, indices in share._asdict().items():
-            if not len(indices):
-                raise ValueError(
-                    f"data.partition: user {user} holds {len(part)} examples and has none for"
-                    f" {name}; every user needs at least one for train, validation and test. Take"
-                    " fewer users, or a partition that gives each more examples (min_examples)"
-                )
-        train, validation, test = share
-        shares.append(
-            Share(
-                train[: max_train or None],
-                validation[: max_validation or None],
-                test[: max_test or None],
-            )
-        )
-    return shares
 
 
 def _divide_common(

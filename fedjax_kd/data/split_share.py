@@ -21,11 +21,12 @@ def split_examples(
     """Shuffle, and cut the test part, then the validation part; the rest is for training.
 
     Each part is its fraction of the share, rounded, and at least one example where the share has
-    three.
+    three; a validation fraction of 0 gives none.
     """
     order = rng.permutation(share)
     n_test = min(_portion(test_fraction, len(order)), max(len(order) - 2, 0))
-    n_validation = min(_portion(validation_fraction, len(order)), max(len(order) - n_test - 1, 0))
+    wanted = _portion(validation_fraction, len(order)) if validation_fraction else 0
+    n_validation = min(wanted, max(len(order) - n_test - 1, 0))
     test, validation, train = np.split(order, [n_test, n_test + n_validation])
     return Share(train, validation, test)
 

@@ -17,7 +17,7 @@ from fedjax_kd.data.statistics import channel_statistics as channel_statistics
 
 @struct.dataclass
 class ExampleTable:
-    """Every example once, as stored; E counts training and stock test examples together."""
+    """Every example once, as stored; E counts training, stock test and extra examples together."""
 
     inputs: jax.Array  # [E, *shape] uint8 or float32
     labels: jax.Array  # int32 [E]
@@ -41,7 +41,7 @@ class IndexTable:
 def example_table(
     source: Source, statistics: Statistics = "channel", augmentation: Augmentation = ()
 ) -> ExampleTable:
-    """Put a source's examples, training before test, on the default device.
+    """Put a source's examples, training before test before extra, on the default device.
 
     Args:
       source: the examples.
@@ -58,6 +58,8 @@ def example_table(
     inputs = source.train_inputs
     if len(source.test_inputs):
         inputs = np.concatenate([inputs, source.test_inputs])
+    if source.extra_inputs is not None:
+        inputs = np.concatenate([inputs, source.extra_inputs])
     return ExampleTable(
         inputs=jnp.asarray(inputs),
         labels=jnp.asarray(source.labels, jnp.int32),

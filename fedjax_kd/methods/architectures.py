@@ -153,7 +153,9 @@ def run_groups(
     groups = groups_of(models, federation)
     states, sums, outputs = [], [], []
     for model, members, state in zip(models, groups, clients, strict=True):
-        people = select(federation.people, members)
+        people, here = federation.people, active
+        if federation.groups:
+            people, here = select(people, members), active[members]
         new, total, output = run_and_sum(
             one_client_of(model),
             state,
@@ -161,7 +163,7 @@ def run_groups(
             servers,
             shared,
             people.point,
-            active[members],
+            here,
             execution,
             work=people.train.counts,
         )

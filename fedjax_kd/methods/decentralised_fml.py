@@ -55,26 +55,12 @@ from fedjax_kd.methods.decentralised import (
     initial_models,
     there_and_back,
 )
+from fedjax_kd.methods.fml import FmlRates
 from fedjax_kd.methods.local import own_models
 from fedjax_kd.methods.pool import draw_pool
 from fedjax_kd.methods.two_models import learn_together
 from fedjax_kd.models import Model, profile
-from fedjax_kd.training import Execution, Rates, settled
-
-
-@struct.dataclass
-class FmlRates:
-    """Traced hyper-parameters of FML.
-
-    Attributes:
-        optimiser: rates of local SGD, of both models.
-        private_hard: a in [0, 1], what the labels weigh in the private model's loss.
-        meme_hard: b in [0, 1], what they weigh in the meme's.
-    """
-
-    optimiser: Rates
-    private_hard: jax.Array
-    meme_hard: jax.Array
+from fedjax_kd.training import Execution, settled
 
 
 @struct.dataclass

@@ -260,10 +260,12 @@ class _Shared(NamedTuple):
     roots: jax.Array
     common_validation: IndexTable
     common_test: IndexTable
+    public: IndexTable
 
     @classmethod
     def of(cls, table: ExampleTable, people: Population) -> "_Shared":
-        return cls(table, people.roots, people.common_validation, people.common_test)
+        common = people.common_validation, people.common_test, people.public
+        return cls(table, people.roots, *common)
 
     def with_clients(self, clients) -> Federation:
         point, user, train, validation, test, unlabelled = clients
@@ -277,6 +279,7 @@ class _Shared(NamedTuple):
             unlabelled=unlabelled,
             common_validation=self.common_validation,
             common_test=self.common_test,
+            public=self.public,
         )
         return Federation(table=self.table, people=people)
 

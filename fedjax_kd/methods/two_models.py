@@ -7,6 +7,10 @@ Deep mutual learning of a pair (Zhang et al. 2018, arXiv:1706.00384), of any two
 Deviation: both models move at once, each towards the other's output before the step; in the paper
 they take turns within a batch. The other model is a fixed target; KL is summed over the classes and
 averaged over the batch.
+
+`faithful` does as public implementations of federated mutual learning do: nothing is detached, so
+that both models descend on L_1 + L_2, each pulled by the other's divergence too; and KL is averaged
+over the classes as over the batch, which makes it C times smaller.
 """
 
 from functools import partial
@@ -19,6 +23,7 @@ from fedjax_kd.data import ExampleTable, training_batch
 from fedjax_kd.distill import kl_with_temperature, masked_mean
 from fedjax_kd.models import Model
 from fedjax_kd.training import Rates, local_update, sgd
+from fedjax_kd.training.local_update import Order
 
 Pair = tuple[Any, Any]
 
@@ -35,6 +40,8 @@ def learn_together(
     *,
     epochs: int,
     batch_size: int,
+    order: Order = "shuffled",
+    faithful: bool = False,
 ) -> tuple[Pair, jax.Array]:
     """Trains both models in lockstep on the same batches, each with an optimiser of its own.
 
@@ -49,6 +56,8 @@ def learn_together(
         count: int32 scalar, how many of them are valid.
         epochs: static.
         batch_size: static.
+        order: static; see `training.local_update`.
+        faithful: static; see above.
 
     Returns:
         The trained variables, and the mean of the two models' losses over the last epoch.
@@ -61,7 +70,8 @@ def learn_together(
             for network, p, s in zip(networks, params, stats, strict=True)
         ]
         (one, moved_one), (other, moved_other) = outputs
-        losses = _losses(one, other, labels, *weights[0]) + _losses(other, one, labels, *weights[1])
+        losses_of = partial(_losses, labels, faithful)
+        losses = losses_of(one, other, *weights[0]) + losses_of(other, one, *weights[1])
         return masked_mean(losses, batch.mask), (moved_one, moved_other)
 
     parts = {part: tuple(model[part] for model in variables) for part in ("params", "stats")}
@@ -74,6 +84,7 @@ def learn_together(
         capacity=rows.shape[0],
         epochs=epochs,
         batch_size=batch_size,
+        order=order,
     )
     one, other = zip(trained["params"], trained["stats"], strict=True)
     return (
@@ -82,12 +93,12 @@ def learn_together(
     ), loss / 2
 
 
-def _losses(own, other, labels, hard, soft):
-    """[B] of the model with logits `own` [B, C]; the logits `other` get no gradient."""
+def _losses(labels, faithful, own, other, hard, soft):
+    """[B] of the model with logits `own` [B, C]; those of the `other` get no gradient."""
     entropy = optax.losses.softmax_cross_entropy_with_integer_labels(own, labels)
-    target = jax.lax.stop_gradient(other)
+    target = other if faithful else jax.lax.stop_gradient(other)
     divergence = jax.vmap(partial(kl_with_temperature, temperature=1.0))(target, own)
-    return hard * entropy + soft * divergence
+    return hard * entropy + soft * (divergence / own.shape[-1] if faithful else divergence)
 
 
 def _each_alone(values: Rates) -> Any:

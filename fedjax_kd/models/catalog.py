@@ -73,6 +73,9 @@ MODELS: dict[str, Architecture] = {
     "cnn3": _cnn("cnn3"),
     "cnn4": _cnn("cnn4"),
     "cnn5": _cnn("cnn5"),
+    "fedavg_cnn": Architecture(
+        extractor=lambda options: cnn.FedAvgCnnExtractor(options.width), smallest=cnn.SMALLEST
+    ),
     "resnet8": _resnet(blocks=1),
     "resnet20": _resnet(blocks=3),
     "cnn1d": Architecture(

@@ -14,24 +14,31 @@ from fedjax_kd.report.rounds_names import (
     scopes_in_order,
     view_name,
 )
+from fedjax_kd.report.rounds_reference import above_reference
 from fedjax_kd.report.rounds_results import Contestant, RoundsResults
 from fedjax_kd.report.rounds_values import (
     absent_contestants,
     cost_to_target,
-    difference,
+    gap_of,
     seed_values,
     shown_contestants,
     summary_value,
     target_accuracy,
+    target_shares,
     verdict_of,
 )
+from fedjax_kd.report.rounds_wording import listed, quoted, signed
 from fedjax_kd.statistics import mean_interval
 
 _MOST_NAMED = 12  # contestants in a card
 
 
 def rounds_headline(results: RoundsResults) -> Headline | None:
-    """Accuracies and costs of the proposed method; None where it has no accuracies."""
+    """Accuracies and costs of the proposed method; None where it has no accuracies.
+
+    Where no method is proposed, they are those of the reference, and the others' are held against
+    it.
+    """
     shown = shown_contestants(results)
     proposed = results.proposed
     if proposed is None or proposed not in shown:
@@ -47,10 +54,15 @@ def rounds_headline(results: RoundsResults) -> Headline | None:
         for metric in COSTS
         if (figure := _cost_figure(results, proposed, others, metric)) is not None
     ]
+    compared = _order if results.reference is None else above_reference
     sentences = [
         *_reached(results, proposed),
-        *_order(results, others),
-        *_to_target(results, [proposed, *others]),
+        *compared(results, others),
+        *(
+            sentence
+            for share in target_shares(results)
+            for sentence in _to_target(results, [proposed, *others], share)
+        ),
         *absent_contestants(results),
     ]
     return Headline(figures, sentences)
@@ -70,22 +82,18 @@ def _accuracy_figure(
         theirs = seed_values(results, other.name, other.views[0], metric, "best")
         if theirs.empty:
             continue
-        gap = difference(results, other, metric, "best")
+        gap = gap_of(results, other, metric, "best")
         verdict = verdict_of(gap)
-        text = "within the interval" if verdict == "same" else _signed(gap)
+        text = "within the interval" if verdict == "same" else signed(gap)
         changes.append(
             Change(other.name, other.title, f"{100 * theirs.mean():.1f} %", text, verdict)
         )
-    return Figure(
-        f"{scope.capitalize()} accuracy, best round", f"{mean:.1f} %", half, SCOPES[scope], changes
-    )
+    title = f"{scope.capitalize()} accuracy, best round{_whose(results)}"
+    return Figure(title, f"{mean:.1f} %", half, SCOPES[scope], changes)
 
 
-def _signed(gap: tuple[float, float, float]) -> str:
-    """A difference in points with its sign and half its interval, e.g. `+3.2 ± 1.1`."""
-    mean, low, high = (100 * value for value in gap)
-    half = f" ± {(high - low) / 2:.1f}" if np.isfinite(low) else ""
-    return f"{round(mean, 1) + 0.0:+.1f}{half}".replace("-", "−")
+def _whose(results: RoundsResults) -> str:
+    return "" if results.reference is None else f": {results.reference.title}"
 
 
 def _cost_figure(
@@ -105,10 +113,14 @@ def _cost_figure(
         theirs = known[other.name]
         if np.isfinite(theirs):
             text, verdict = _ratio(mean, theirs)
+            if results.reference is not None:
+                text, verdict = _ratio(theirs, mean)
             value = scale.with_unit(theirs) if theirs else "none"
             changes.append(Change(other.name, other.title, value, text, verdict))
     half_text = scale.with_unit(half) if np.isfinite(half) and half > 1e-6 * mean else ""
-    return Figure(f"{metric.title}, whole run", scale.with_unit(mean), half_text, "", changes)
+    title = f"{metric.title}, whole run{_whose(results)}"
+    shown = scale.with_unit(mean) if mean else "none"
+    return Figure(title, shown, half_text, "", changes)
 
 
 def _ratio(mean: float, other: float) -> tuple[str, str]:
@@ -156,13 +168,13 @@ def _order(results: RoundsResults, others: list[Contestant]) -> list[str]:
     for when, words in (("best", "At the best round"), ("last", "At the last round")):
         groups: dict[str, list[str]] = {"better": [], "same": [], "worse": []}
         for other in others:
-            gap = difference(results, other, f"accuracy_{scope}", when)
+            gap = gap_of(results, other, f"accuracy_{scope}", when)
             if not np.isfinite(gap[0]):
                 continue
             verdict = verdict_of(gap)
-            groups[verdict].append(f"{_quoted(other.title)} ({_signed(gap)})")
+            groups[verdict].append(f"{quoted(other.title)} ({signed(gap)})")
             if verdict != "better" and not other.variant:
-                failed.setdefault(when, []).append(_quoted(other.title))
+                failed.setdefault(when, []).append(quoted(other.title))
         told = [
             f"{words_of} {listed(groups[verdict])}"
             for verdict, words_of in (
@@ -195,39 +207,32 @@ def _order(results: RoundsResults, others: list[Contestant]) -> list[str]:
     return sentences
 
 
-def _to_target(results: RoundsResults, shown: list[Contestant]) -> list[str]:
-    """What it costs each contestant to reach 90 % of the proposed method's best accuracy."""
-    level = target_accuracy(results)
+def _to_target(results: RoundsResults, shown: list[Contestant], share: float) -> list[str]:
+    """What it costs each contestant to reach a share of the best accuracy."""
+    level = target_accuracy(results, share)
     if not np.isfinite(level):
         return []
     parts, never = [], []
     for each in shown:
-        rounds = cost_to_target(results, each, "rounds")
+        rounds = cost_to_target(results, each, "rounds", share)
         if not np.isfinite(rounds):
-            never.append(_quoted(each.title))
+            never.append(quoted(each.title))
             continue
         costs = [f"{rounds:.0f} rounds" if rounds >= 9.5 else f"{rounds:.1f} rounds"]
         for metric in COSTS:
-            value = cost_to_target(results, each, metric.key)
+            value = cost_to_target(results, each, metric.key, share)
             if np.isfinite(value):
                 written = scale_for(metric.kind, [value]).with_unit(value)
                 costs.append(written if value else f"no {metric.title.lower()}")
-        parts.append(f"{_quoted(each.title)} in {listed(costs)}")
+        parts.append(f"{quoted(each.title)} in {listed(costs)}")
     scope = counted_scope(results)
-    opening = f"90 % of the proposed method's best {scope} accuracy ({100 * level:.1f} %)"
+    best = f"the proposed method's best {scope} accuracy"
+    if results.reference is not None:
+        best = f"the best {scope} accuracy of all"
     if not parts:
         return []
-    sentence = f"{opening} is reached by {'; '.join(parts)}"
+    sentence = f"{100 * share:.0f} % of {best} ({100 * level:.1f} %) is reached by "
+    sentence += "; ".join(parts)
     if never:
         sentence += f"; never by {listed(never)}"
     return [f"{sentence}."]
-
-
-def _quoted(title: str) -> str:
-    """A title as it stands in a list; one with a comma in it takes quotation marks."""
-    return f"“{title}”" if "," in title else title
-
-
-def listed(parts: list[str]) -> str:
-    """Parts as a list in a sentence, e.g. `a, b and c`."""
-    return f"{', '.join(parts[:-1])} and {parts[-1]}" if len(parts) > 1 else parts[0]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fedjax_kd.report.names import Metric
+from fedjax_kd.report.names import Kind, Metric
 from fedjax_kd.report.rounds_results import Contestant, RoundsResults
 
 SCOPES = {
@@ -15,6 +15,7 @@ VIEWS = {
     "own": ("own model", "own model"),
     "private": ("private models", "private"),
     "meme": ("models that travel", "travelling"),
+    "server": ("server's model", "server"),
     "prototype": ("nearest prototype", "prototypes"),
     "head": ("model with its own head", "own head"),
     "target": ("target model", "target"),
@@ -95,7 +96,34 @@ ROUNDS_METRICS: tuple[Metric, ...] = (
     ),
 )
 
+
+def _to(key: str, title: str, kind: Kind, share: int) -> Metric:
+    return Metric(
+        f"{key}_to_{share}",
+        f"{title} to {share} %",
+        kind,
+        "low",
+        f"what it took until {share} % of the best personal accuracy of all contestants was "
+        "reached; empty where some seed never got there",
+    )
+
+
+TO_THE_BEST: tuple[Metric, ...] = (
+    _to("rounds", "Rounds", "rounds", 80),
+    _to("rounds", "Rounds", "rounds", 90),
+    _to("bits", "Traffic", "bits", 80),
+    _to("bits", "Traffic", "bits", 90),
+)
+"""What it took to come near the best, in a study that proposes no method."""
+
 COSTS = tuple(metric for metric in ROUNDS_METRICS if metric.key in ("delay_s", "energy_j", "bits"))
+
+
+def metrics_of(results: RoundsResults) -> tuple[Metric, ...]:
+    """The columns of a study's table of contestants."""
+    if results.reference is None:
+        return ROUNDS_METRICS
+    return (*(each for each in ROUNDS_METRICS if each.key != "rounds_to_90"), *TO_THE_BEST)
 
 
 def view_name(view: str) -> str:
@@ -124,7 +152,7 @@ def cause_name(cause: str, peer: bool) -> str:
 
 def counted_scope(results: RoundsResults) -> str:
     """The accuracy that the study's method is about: `personal` or `common`."""
-    return "personal" if results.method == "pfedafm" else "common"
+    return "personal" if results.method in ("pfedafm", "family") else "common"
 
 
 def scopes_in_order(results: RoundsResults) -> tuple[str, str]:

@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from fedjax_kd.report.tables import Frame, read_summary, read_tables, setting_at
 
-ROUNDS_METHODS = ("on_device_kd", "dfml", "pfedafm")
+ROUNDS_METHODS = ("on_device_kd", "dfml", "pfedafm", "family")
 
 # Changed forms of the proposed methods. That these are below the method is not expected.
 VARIANTS = (
@@ -32,7 +32,7 @@ ROUNDS_COLUMNS: dict[str, tuple[str, ...]] = {
 
 
 class Contestant(NamedTuple):
-    """One of the methods compared; the first of a study is the proposed one."""
+    """One of the methods compared; one of them is what the others are held against."""
 
     name: str
     title: str
@@ -41,6 +41,7 @@ class Contestant(NamedTuple):
     peer: bool  # whether bits go from device to device
     variant: bool  # a changed form of the proposed method, not a baseline
     meaning: str  # what it does, in a clause; empty where the manifest does not say
+    reference: bool = False  # what the others have to beat, in a study that proposes none
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,17 @@ class RoundsResults:
         return [int(seed) for seed in self.manifest.get("seeds") or []]
 
     @property
+    def reference(self) -> Contestant | None:
+        """What the others have to beat where no method is proposed; None where one is."""
+        return next((each for each in self.contestants if each.reference), None)
+
+    @property
     def proposed(self) -> Contestant | None:
-        """The method that the study is about; None where the manifest names no contestants."""
-        return self.contestants[0] if self.contestants else None
+        """The contestant that the others are held against; None where the manifest names none.
+
+        The method that the study is about, which comes first, or else the study's reference.
+        """
+        return self.reference or (self.contestants[0] if self.contestants else None)
 
     @property
     def diverged(self) -> list[tuple[str, str]]:
@@ -129,6 +138,7 @@ def _contestants(manifest: dict[str, Any], curves: Frame) -> tuple[Contestant, .
                 peer=bool(each.get("peer", False)),
                 variant=each.get("role") == "variant" or name in VARIANTS,
                 meaning=str(each.get("meaning") or ""),
+                reference=each.get("role") == "reference",
             )
         )
     return tuple(found)

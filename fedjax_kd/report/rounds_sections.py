@@ -1,4 +1,4 @@
-"""The sections of a rounds study's report, in order; one of them is about what is special in it."""
+"""The sections of a rounds study's report, in order; one may be about what is special in it."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def rounds_plans(results: RoundsResults) -> tuple[Plan, ...]:
             "links, joules, and bits over all links.",
             ("accuracy_cost",),
         ),
-        _SPECIAL[results.method],
+        *([_SPECIAL[results.method]] if results.method in _SPECIAL else []),
         Plan(
             "users",
             "Users",

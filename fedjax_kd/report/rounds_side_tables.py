@@ -90,12 +90,13 @@ def groups_table(results: RoundsResults) -> SideTable:
 
 
 def users_table(results: RoundsResults) -> SideTable:
-    """The proposed method's accuracies user by user, for the first seed."""
+    """Accuracies user by user of what the others are held against, for the first seed."""
     proposed = results.proposed
     table = grouped_clients(results)
     mine = table[table["contestant"] == (proposed.name if proposed else "")]
     if proposed is None or mine.empty:
-        raise NothingToShow("The results hold no accuracies of the proposed method's users.")
+        lead = "the proposed method" if results.reference is None else "the reference"
+        raise NothingToShow(f"The results hold no accuracies of {lead}'s users.")
     seed = int(mine["seed"].min())
     mine = mine[mine["seed"] == seed]
     head = ["User", "Users with"]

@@ -6,7 +6,7 @@ import numpy as np
 
 from fedjax_kd.report.comparison_table import Column, PolicyTable, Row, column_cells
 from fedjax_kd.report.numbers import scale_for
-from fedjax_kd.report.rounds_names import ROUNDS_METRICS, row_name
+from fedjax_kd.report.rounds_names import metrics_of, row_name
 from fedjax_kd.report.rounds_results import Contestant, RoundsResults
 
 
@@ -28,7 +28,7 @@ def contestant_table(results: RoundsResults) -> PolicyTable:
     pairs = compared_rows(results)
     keys = [(each.name, view) for each, view in pairs]
     columns, cells = [], []
-    for metric in ROUNDS_METRICS:
+    for metric in metrics_of(results):
         if metric.key not in results.summary.columns or not keys:
             continue
         means = results.summary[metric.key].loc[keys].to_numpy(dtype=float)

@@ -15,6 +15,7 @@ from fedjax_kd.statistics import mean_interval
 Verdict = Literal["better", "worse", "same"]
 
 TARGET_SHARE = 0.9  # of the proposed method's best accuracy, to which costs are compared
+SHARES_OF_TOP = (0.8, 0.9)  # of the best accuracy of all, where no method is proposed
 
 
 def rows_of(results: RoundsResults, contestant: str, view: str, metric: str) -> Frame:
@@ -76,7 +77,7 @@ def seed_values(
 def difference(
     results: RoundsResults, other: Contestant, metric: str, when: str
 ) -> tuple[float, float, float]:
-    """The proposed method's main view minus another's, paired over the seeds.
+    """The main view of what the others are held against minus another's, paired over the seeds.
 
     Args:
         results: the study.
@@ -93,6 +94,17 @@ def difference(
     mine = seed_values(results, proposed.name, proposed.views[0], metric, when)
     theirs = seed_values(results, other.name, other.views[0], metric, when)
     return mean_interval((mine - theirs).dropna())
+
+
+def gap_of(
+    results: RoundsResults, other: Contestant, metric: str, when: str
+) -> tuple[float, float, float]:
+    """As `difference`; where no method is proposed, by how much the other is above the reference.
+
+    So a positive mean always speaks for a method and not for a reference.
+    """
+    mean, low, high = difference(results, other, metric, when)
+    return (mean, low, high) if results.reference is None else (-mean, -high, -low)
 
 
 def verdict_of(interval: tuple[float, float, float]) -> Verdict:
@@ -113,20 +125,35 @@ def summary_value(results: RoundsResults, contestant: str, view: str, column: st
     return float(results.summary[column].loc[(contestant, view)])
 
 
-def cost_to_target(results: RoundsResults, contestant: Contestant, cost: str) -> float:
-    """Mean over the seeds of a cost up to 90 % of the proposed method's best; NaN if never."""
+def target_shares(results: RoundsResults) -> tuple[float, ...]:
+    """To which shares of the best accuracy the study says what it took to get."""
+    return (TARGET_SHARE,) if results.reference is None else SHARES_OF_TOP
+
+
+def cost_to_target(
+    results: RoundsResults, contestant: Contestant, cost: str, share: float = TARGET_SHARE
+) -> float:
+    """Mean over the seeds of a cost up to a share of the best accuracy; NaN if never."""
     view = contestant.views[0] if contestant.views else ""
-    return summary_value(results, contestant.name, view, f"{cost}_to_90")
+    return summary_value(results, contestant.name, view, f"{cost}_to_{round(100 * share)}")
 
 
-def target_accuracy(results: RoundsResults) -> float:
-    """90 % of the proposed method's best counted accuracy, mean over the seeds; NaN if unknown."""
-    proposed = results.proposed
-    if proposed is None or not proposed.views:
-        return np.nan
+def target_accuracy(results: RoundsResults, share: float = TARGET_SHARE) -> float:
+    """A share of the best counted accuracy, mean over the seeds; NaN if unknown.
+
+    The best is the proposed method's; where none is proposed, it is that of all contestants, seed
+    by seed.
+    """
+    alone = results.proposed if results.reference is None else None
+    setting = results.contestants if alone is None else (alone,)
     metric = f"accuracy_{counted_scope(results)}"
-    best = seed_values(results, proposed.name, proposed.views[0], metric, "best")
-    return TARGET_SHARE * float(best.mean()) if len(best) else np.nan
+    best = [
+        seed_values(results, each.name, each.views[0], metric, "best")
+        for each in setting
+        if each.views
+    ]
+    best = [values for values in best if len(values)]
+    return share * float(pd.concat(best, axis=1).max(axis=1).mean()) if best else np.nan
 
 
 def cost_and_accuracy(results: RoundsResults, contestant: Contestant, cost: str) -> Frame:

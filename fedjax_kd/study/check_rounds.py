@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 from fedjax_kd.data import Natural
+from fedjax_kd.study.check_family import rules_of_family
 from fedjax_kd.study.settings import ModelSpec
 from fedjax_kd.study.settings_dfml import DfmlStudy
+from fedjax_kd.study.settings_family import FamilyStudy
 from fedjax_kd.study.settings_on_device_kd import OnDeviceKdStudy
 from fedjax_kd.study.studies import RoundsStudy
 
@@ -29,12 +31,14 @@ def rules_of_rounds(settings: RoundsStudy) -> Iterator[str]:
         return
     yield from _architectures(settings.models, users)
     if settings.data.unlabelled is not None:
-        yield (
-            f"data.unlabelled: found a section; allowed: null, for {settings.method} uses labelled "
-            "examples only"
-        )
+        uses = "uses labelled examples only"
+        if isinstance(settings, FamilyStudy):
+            uses = "takes its public examples from data.public"
+        yield f"data.unlabelled: found a section; allowed: null, for {settings.method} {uses}"
     if isinstance(settings, DfmlStudy):
         yield from _dfml(settings)
+    if isinstance(settings, FamilyStudy):
+        yield from rules_of_family(settings)
 
 
 def _on_device_kd(settings: OnDeviceKdStudy) -> Iterator[str]:

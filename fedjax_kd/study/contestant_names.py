@@ -86,5 +86,38 @@ CONTESTANTS: dict[str, dict[str, ContestantName]] = {
         "lg_fedavg": ContestantName("LG-FedAvg", "the last layer is averaged, the rest is private"),
         "fedproto": ContestantName("FedProto", "mean features of each class are exchanged"),
     },
+    "family": {
+        "local": ContestantName(
+            "Local", "every user trains alone; sends nothing: the reference of all others"
+        ),
+        "fedavg": ContestantName(
+            "FedAvg", "models are averaged over the users of each architecture"
+        ),
+        "fedprox": ContestantName(
+            "FedProx", "FedAvg with a pull towards the average while users train"
+        ),
+        "lg_fedavg": ContestantName("LG-FedAvg", "the last layer is averaged, the rest is private"),
+        "fd": ContestantName(
+            "FD", "mean outputs of each class are exchanged and distilled into the users' models"
+        ),
+        "fedproto": ContestantName(
+            "FedProto", "mean features of each class are exchanged and models drawn to them"
+        ),
+        "fml": ContestantName(
+            "FML",
+            "a meme model travels and learns with the users' own, which takes the work of both",
+        ),
+        "fedmd": ContestantName(
+            "FedMD", "logits on public examples are averaged and digested by everybody"
+        ),
+        "ds_fl": ContestantName(
+            "DS-FL", "probabilities on public examples are averaged, sharpened and digested"
+        ),
+        "feddf": ContestantName(
+            "FedDF",
+            "models are averaged in each architecture, then distilled at the server on public "
+            "examples from all users' models",
+        ),
+    },
 }
 """By study, then by the name that a settings file uses."""

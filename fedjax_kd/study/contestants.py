@@ -22,18 +22,18 @@ from fedjax_kd.methods.pfedafm import PFedAfmRates, pfedafm
 from fedjax_kd.methods.server_ensemble import ServerEnsembleRates, server_ensemble
 from fedjax_kd.models import Model
 from fedjax_kd.study.contestant_names import CONTESTANTS
+from fedjax_kd.study.contestant_rates import Built, rates_of, training_rates
+from fedjax_kd.study.contestants_family import family_contestant
 from fedjax_kd.study.plan import Job, Plan
 from fedjax_kd.study.rounds_setup import RoundsSetup
-from fedjax_kd.study.settings import Training
 from fedjax_kd.study.settings_dfml import DfmlStudy
+from fedjax_kd.study.settings_family import FamilyStudy
 from fedjax_kd.study.settings_on_device_kd import OnDeviceKdStudy
 from fedjax_kd.study.settings_pfedafm import PFedAfmStudy
-from fedjax_kd.study.settings_rounds import StepTraining
-from fedjax_kd.study.studies import RoundsStudy
-from fedjax_kd.training import Execution, Rates, for_points, rates
+from fedjax_kd.study.studies import RoundsStudy, reference_of
+from fedjax_kd.training import Execution, for_points, rates
 
-Role = Literal["proposed", "variant", "baseline"]
-Built = tuple[Method, Any]  # a method and its hyper-parameters
+Role = Literal["proposed", "variant", "baseline", "reference"]
 
 
 class Contestant(NamedTuple):
@@ -42,7 +42,8 @@ class Contestant(NamedTuple):
     Attributes:
         name: as the settings have it.
         title: as a reader sees it.
-        role: the first contestant is the proposed one, the others vary it or are baselines.
+        role: the first contestant is the proposed one, the others vary it or are baselines; where
+            none is proposed, one of them is the reference.
         method: its functions.
         hparams: its hyper-parameters.
         execution: how its clients are run.
@@ -79,11 +80,20 @@ def contestants(settings: RoundsStudy, setup: RoundsSetup, plan: Plan) -> tuple[
         chosen = plan.of(dearest(settings, setup, name), settings.training.batch_size)
         execution = for_points(chosen, len(settings.seeds))
         method, hparams = _built(settings, setup, name, execution)
-        role = "proposed" if place == 0 else "variant" if known.variant else "baseline"
+        role = _role(settings, place, name)
         start = jax.eval_shape(method.init, setup.federation)
         views = _views(method, start, setup.federation)
         found.append(Contestant(name, known.title, role, method, hparams, execution, start, views))
     return tuple(found)
+
+
+def _role(settings: RoundsStudy, place: int, name: str) -> Role:
+    reference = reference_of(settings)
+    if reference is not None:
+        return "reference" if name == reference else "baseline"
+    if place == 0:
+        return "proposed"
+    return "variant" if CONTESTANTS[settings.method][name].variant else "baseline"
 
 
 def _views(method: Method, start: State, federation: Federation) -> tuple[str, ...]:
@@ -126,32 +136,20 @@ def dearest(settings: RoundsStudy, setup: RoundsSetup, name: str) -> Model:
     return max(setup.models("user"), key=lambda model: setup.costs_of(model).training_flops)
 
 
-def training_rates(training: Training | StepTraining) -> Rates:
-    """The traced part of a `training` setting."""
-    return rates(
-        training.learning_rate, training.momentum, training.weight_decay, training.gradient_clip
-    )
-
-
-def _rates_of(settings: RoundsStudy, name: str) -> Rates:
-    """The contestant's rates: `training`, with a learning rate of its own where it has one."""
-    values = training_rates(settings.training)
-    own = settings.learning_rates.get(name)  # pyright: ignore[reportCallIssue, reportArgumentType]
-    return values if own is None else replace(values, learning_rate=jnp.float32(own))
-
-
 def _built(settings: RoundsStudy, setup: RoundsSetup, name: str, execution: Execution) -> Built:
     if isinstance(settings, OnDeviceKdStudy):
         return _on_device_kd(settings, setup, name, execution)
     if isinstance(settings, DfmlStudy):
         return _dfml(settings, setup, name, execution)
+    if isinstance(settings, FamilyStudy):
+        return family_contestant(settings, setup, name, execution)
     return _pfedafm(settings, setup, name, execution)
 
 
 def _on_device_kd(
     settings: OnDeviceKdStudy, setup: RoundsSetup, name: str, execution: Execution
 ) -> Built:
-    distillation, values = settings.distillation, _rates_of(settings, name)
+    distillation, values = settings.distillation, rates_of(settings, name)
     if name in ("kd_only", "constant_weight"):
         distillation = replace(
             distillation,
@@ -191,7 +189,7 @@ def _on_device_kd(
 
 
 def _dfml(settings: DfmlStudy, setup: RoundsSetup, name: str, execution: Execution) -> Built:
-    models, values = setup.models("user"), _rates_of(settings, name)
+    models, values = setup.models("user"), rates_of(settings, name)
     shared = {
         "senders": settings.senders,
         "epochs": settings.training.epochs,
@@ -233,7 +231,7 @@ def _dfml(settings: DfmlStudy, setup: RoundsSetup, name: str, execution: Executi
 
 
 def _pfedafm(settings: PFedAfmStudy, setup: RoundsSetup, name: str, execution: Execution) -> Built:
-    models, values = setup.models("user"), _rates_of(settings, name)
+    models, values = setup.models("user"), rates_of(settings, name)
     shared = {
         "epochs": settings.training.epochs,
         "batch_size": settings.training.batch_size,

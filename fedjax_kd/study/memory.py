@@ -178,7 +178,8 @@ def _of_points(build, table, people, hparams, execution, participation, n_points
     spent = step.lower(*arguments).compile().memory_analysis()
     points = federation.people
     tables = (points.train, points.validation, points.test)
-    tables += (points.common_validation, points.common_test, points.point, points.user)
+    tables += (points.common_validation, points.common_test, points.public)
+    tables += (points.point, points.user)
     n_clients = -(-points.n_clients // execution.n_devices)
     return Memory(
         examples_bytes=_bytes(federation.table),
@@ -206,7 +207,7 @@ def _stacked(people: Population, n_points: int) -> Population:
 
     n_clients = people.n_users * n_points
     by_client = ("point", "user", "train", "validation", "test")
-    by_point = ("roots", "common_validation", "common_test")
+    by_point = ("roots", "common_validation", "common_test", "public")
     resized = {
         name: jax.tree.map(lambda leaf: rows(leaf, length), getattr(people, name))  # noqa: B023
         for names, length in ((by_client, n_clients), (by_point, n_points))

@@ -13,7 +13,9 @@ from fedjax_kd.study.environment import machine, versions
 from fedjax_kd.study.plan import Plan
 from fedjax_kd.study.rounds_setup import RoundsSetup
 from fedjax_kd.study.settings_dfml import DfmlStudy
+from fedjax_kd.study.settings_family import FamilyStudy
 from fedjax_kd.study.studies import RoundsStudy
+from fedjax_kd.study.upload_channel import privacy_of
 from fedjax_kd.system import load_profile
 
 
@@ -51,6 +53,7 @@ def describe(
             )
         ],
         "system": _system(settings, setup),
+        **_privacy(settings),
         "versions": versions(),
         "machine": machine(),
         "execution": plan.describe(),
@@ -67,6 +70,11 @@ def _contestant(player: Contestant, peer: bool) -> dict[str, Any]:
         "peer": peer,
         "form": player.execution.label,
     }
+
+
+def _privacy(settings: RoundsStudy) -> dict[str, Any]:
+    spent = privacy_of(settings) if isinstance(settings, FamilyStudy) else None
+    return {} if spent is None else {"privacy": spent}
 
 
 def _system(settings: RoundsStudy, setup: RoundsSetup) -> dict[str, Any]:

@@ -37,7 +37,7 @@ def require_memory(
     people = setup.federation.people
     state = contestant.start
     clients = math.ceil(_bytes(state.clients) / execution.n_devices)
-    tables = people.train, people.validation, people.test, people.unlabelled
+    tables = people.train, people.validation, people.test, people.unlabelled, people.public
     held = 2 * (clients + _bytes(state.server)) + _bytes(tables)
     per_seed = math.ceil(held / people.n_points)
     fixed = _bytes(setup.federation.table)

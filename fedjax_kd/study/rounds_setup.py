@@ -21,10 +21,12 @@ from fedjax_kd.data import (
 )
 from fedjax_kd.methods.contract import Federation
 from fedjax_kd.models import Model, ModelProfile, profile
-from fedjax_kd.study.set_up import built, fleets_of, partition_frame, user_splits
+from fedjax_kd.study.check_family import EQUAL_FEATURES
+from fedjax_kd.study.set_up import built, fleets_of, partition_frame, user_splits, with_public
+from fedjax_kd.study.settings_family import FamilyStudy
 from fedjax_kd.study.settings_on_device_kd import OnDeviceKdStudy
 from fedjax_kd.study.settings_pfedafm import PFedAfmStudy
-from fedjax_kd.study.settings_rounds import Shards, Share
+from fedjax_kd.study.settings_rounds import PublicSplit, Shards, Share
 from fedjax_kd.study.studies import RoundsStudy, models_of
 from fedjax_kd.system import Fleet
 from fedjax_kd.training import Execution, everywhere
@@ -110,12 +112,26 @@ def prepare_rounds(
         for path, spec in models_of(settings)
     )
     if isinstance(settings, PFedAfmStudy):
-        _require_equal_features(architectures)
+        _require_equal_features(
+            architectures,
+            "models and a shared extractor with as many features as each other, for they are mixed",
+        )
+    if isinstance(settings, FamilyStudy):
+        meeting = [name for name in EQUAL_FEATURES if name in settings.contestants]
+        if meeting:
+            _require_equal_features(
+                [each for each in architectures if each.role == "user"],
+                f"models with as many features as each other, for {' and '.join(meeting)}",
+            )
     n_strong = settings.strong if isinstance(settings, OnDeviceKdStudy) else 0
+    source, others = with_public(source, data.public, settings.seeds, data_dir)
+    taken = data.public.examples if isinstance(data.public, PublicSplit) else 0
     splits = user_splits(
         source,
         data,
         settings.seeds,
+        public=None if taken else others,
+        n_public=taken,
         unlabelled=_unlabelled(data.unlabelled, n_strong),
         max_unlabelled=data.max_unlabelled,
     )
@@ -157,15 +173,12 @@ def _architecture(path: str, label: str, model: Model) -> Architecture:
     return Architecture(path, role, label, model, profile(model))
 
 
-def _require_equal_features(architectures: Sequence[Architecture]) -> None:
+def _require_equal_features(architectures: Sequence[Architecture], allowed: str) -> None:
     sizes = {each.path: _features(each.model) for each in architectures}
     usual, _ = Counter(sizes.values()).most_common(1)[0]
     for path, size in sizes.items():
         if size != usual:
-            raise ValueError(
-                f"{path}: gives {size} features, others {usual}; allowed: models and a shared "
-                "extractor with as many features as each other, for they are mixed"
-            )
+            raise ValueError(f"{path}: gives {size} features, others {usual}; allowed: {allowed}")
 
 
 def _features(model: Model) -> int:

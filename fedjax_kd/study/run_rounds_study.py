@@ -26,7 +26,7 @@ from fedjax_kd.study.rounds_memory import require_memory
 from fedjax_kd.study.rounds_setup import RoundsSetup, prepare_rounds
 from fedjax_kd.study.rounds_summary import summary_table
 from fedjax_kd.study.settings_pfedafm import PFedAfmStudy
-from fedjax_kd.study.studies import RoundsStudy, counted_scope
+from fedjax_kd.study.studies import RoundsStudy, counted_scope, reference_of
 from fedjax_kd.training import Execution, default_execution, for_points
 from fedjax_kd.training.processes import meet
 
@@ -68,10 +68,12 @@ def run_rounds_study(
         setup = prepare_rounds(settings, execution, data_dir)
         stage.advance(1, f"{settings.data.source}, {len(setup.source.labels)} examples")
     agree_on_content("data", setup.federation)
+    jobs = training_jobs(settings, setup)
+    if reference_of(settings):  # methods refuse what does not fit them before anything is compiled
+        contestants(settings, setup, make_plan(jobs, execution, asked=execution.label))
     folder.write_table("partition.parquet", setup.partition)
     with progress.stage("execution", 1) as stage:
         recorded = folder.read_manifest().get("execution")
-        jobs = training_jobs(settings, setup)
         plan = make_plan(jobs, execution, asked=form, recorded=recorded, memory=trials)
         stage.advance(1, plan.describe()["form"])
     players = contestants(settings, setup, plan)
@@ -159,5 +161,6 @@ def _write(
     mixing = tables.mixing_table(courses, seeds)
     if mixing is not None:
         folder.write_table("mixing.parquet", mixing)
-    summary = summary_table(courses, settings.contestants[0], counted_scope(settings))
+    proposed = None if reference_of(settings) else settings.contestants[0]
+    summary = summary_table(courses, proposed, counted_scope(settings))
     folder.write_table("summary.csv", summary)

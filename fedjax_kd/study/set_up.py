@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 
 import jax
 import jax.numpy as jnp
@@ -10,10 +12,19 @@ import numpy as np
 import pandas as pd
 
 from fedjax_kd.clients import Part, Purpose, draw_key, part_key
-from fedjax_kd.data import Source, UserSplit, build_split, host_rng, partition_rows
+from fedjax_kd.data import (
+    DataSetMissing,
+    Source,
+    UserSplit,
+    build_split,
+    host_rng,
+    load_source,
+    partition_rows,
+    public_of_source,
+)
 from fedjax_kd.models import Model, build_model
 from fedjax_kd.study.settings import Data, ModelSpec, System
-from fedjax_kd.study.settings_rounds import Links
+from fedjax_kd.study.settings_rounds import Links, PublicSource, PublicSplit
 from fedjax_kd.system import Fleet, load_profile, sample_fleet
 
 
@@ -41,19 +52,57 @@ def built(spec: ModelSpec, source: Source, where: str) -> Model:
         raise ValueError(f"{where}: {error}") from error
 
 
-def user_splits(source: Source, data: Data, seeds: Sequence[int], **options) -> list[UserSplit]:
+def with_public(
+    source: Source,
+    chosen: PublicSplit | PublicSource | None,
+    seeds: Sequence[int],
+    data_dir: Path | None = None,
+) -> tuple[Source, list[np.ndarray]]:
+    """The source with public examples of another data set behind its own.
+
+    Args:
+        source: the private examples.
+        chosen: what the settings say.
+        seeds: of the study.
+        data_dir: where prepared data sets are; None for the default.
+
+    Returns:
+        The source, and the indices of each seed's public examples; the source as it is and empty
+        rows where no other data set is named.
+
+    Raises:
+        ValueError: naming the setting, if the other data set is missing or does not fit.
+    """
+    if not isinstance(chosen, PublicSource):
+        return source, [np.zeros(0, np.int32)] * len(seeds)
+    try:
+        other = load_source(chosen.source, data_dir=data_dir)
+    except ValueError as error:
+        kind = DataSetMissing if isinstance(error, DataSetMissing) else ValueError
+        raise kind(str(error).replace("data.source:", "data.public.source:")) from error
+    return public_of_source(source, other, chosen.examples, seeds)
+
+
+def user_splits(
+    source: Source,
+    data: Data,
+    seeds: Sequence[int],
+    public: Sequence[np.ndarray] | None = None,
+    **options,
+) -> list[UserSplit]:
     """Who holds what, one split per seed.
 
     Args:
         source: the examples.
         data: the settings.
         seeds: of the study.
+        public: indices of each seed's public examples, where they are of another data set.
         **options: of `build_split`, beside those that every study has.
 
     Raises:
         ValueError: for a partition that cannot be had; names the setting.
     """
-    return [
+    splits = [
         build_split(
             source,
             data.partition,
@@ -72,6 +121,9 @@ def user_splits(source: Source, data: Data, seeds: Sequence[int], **options) -> 
         )
         for seed in seeds
     ]
+    if public is None:
+        return splits
+    return [replace(split, public=rows) for split, rows in zip(splits, public, strict=True)]
 
 
 def fleets_of(

@@ -43,17 +43,55 @@ Unlabelled = Annotated[Shards | Share, Field(discriminator="kind")]
 
 
 @dataclass(config=_checked, frozen=True)
+class PublicSplit:
+    """Public examples taken out of the training set before users get any: nobody's own.
+
+    They are drawn with the seed. `labelled` says whether methods may use their labels.
+    """
+
+    kind: Literal["split"] = "split"
+    examples: Count = 1000
+    labelled: Annotated[bool, Field(strict=True)] = False
+
+
+@dataclass(config=_checked, frozen=True)
+class PublicSource:
+    """Public examples from the training set of another data set, with inputs of the same shape.
+
+    They are drawn with the seed and normalised as the private examples are, by the statistics of
+    the private data set, which is all that a client could know. Their labels do not count, for the
+    classes are others.
+    """
+
+    source: str
+    kind: Literal["source"] = "source"
+    examples: Count = 1000
+
+    @property
+    def labelled(self) -> bool:
+        """Whether methods may use labels."""
+        return False
+
+
+Public = Annotated[PublicSplit | PublicSource, Field(discriminator="kind")]
+
+
+@dataclass(config=_checked, frozen=True)
 class RoundsData(Data):
     """The data of a study in rounds: who holds what, and how examples reach the models.
 
     `unlabelled` is where the examples without labels come from that on-device KD distils on; the
-    other methods use none. `statistics` normalise the inputs: computed for each channel or each
-    pixel, or given as the channels' means and standard deviations. `augmentation` changes the
-    examples of training batches at random, never those that models are scored on.
+    other methods use none. `public` examples are those that methods with a public set exchange
+    scores on. A `validation_fraction` of 0 leaves all that is not for testing for training, for
+    nothing is chosen by validation here. `statistics` normalise the inputs: computed for each
+    channel or each pixel, or given as the channels' means and standard deviations. `augmentation`
+    changes the examples of training batches at random, never those that models are scored on.
     """
 
+    validation_fraction: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.15
     unlabelled: Unlabelled | None = None
     max_unlabelled: CountOrZero = 0
+    public: Public | None = None
     statistics: Statistics = "channel"
     augmentation: AugmentationName = "none"
 
@@ -75,11 +113,21 @@ class Reach:
     """Whom a round can reach at all; roles inside a method are drawn among these.
 
     `cohort` users are drawn in every round, all of them if it is left out; each of them drops out
-    with the probability `drop_out`.
+    with the probability `drop_out`, independently of all others. So `drop_out` alone, without a
+    cohort, is Poisson sampling: everybody takes part with the probability 1 - `drop_out`.
     """
 
     cohort: Count | None = None
     drop_out: Annotated[float, Field(strict=True, ge=0, lt=1)] = 0.0
+
+    @property
+    def poisson_rate(self) -> float | None:
+        """With which probability everybody takes part in a round, independently of the others.
+
+        None where a cohort of a fixed size is drawn: amplification of privacy by sampling is shown
+        for Poisson sampling only, so an accountant must then count everybody as there (1.0).
+        """
+        return 1.0 - self.drop_out if self.cohort is None else None
 
 
 @dataclass(config=_checked, frozen=True)

@@ -6,10 +6,11 @@ from typing import Literal
 
 from fedjax_kd.study.settings import DtKdStudy, ModelSpec
 from fedjax_kd.study.settings_dfml import DfmlStudy
+from fedjax_kd.study.settings_family import REFERENCE, FamilyStudy
 from fedjax_kd.study.settings_on_device_kd import OnDeviceKdStudy
 from fedjax_kd.study.settings_pfedafm import PFedAfmStudy
 
-RoundsStudy = OnDeviceKdStudy | DfmlStudy | PFedAfmStudy
+RoundsStudy = OnDeviceKdStudy | DfmlStudy | PFedAfmStudy | FamilyStudy
 Study = DtKdStudy | RoundsStudy
 
 STUDIES: dict[str, type[Study]] = {
@@ -17,6 +18,7 @@ STUDIES: dict[str, type[Study]] = {
     "on_device_kd": OnDeviceKdStudy,
     "dfml": DfmlStudy,
     "pfedafm": PFedAfmStudy,
+    "family": FamilyStudy,
 }
 
 
@@ -28,12 +30,20 @@ def models_of(settings: Study) -> list[tuple[str, ModelSpec]]:
         return [("target", settings.target), ("auxiliary", settings.auxiliary)]
     if isinstance(settings, DfmlStudy):
         return [*_listed("models", settings.models), ("meme", settings.meme)]
+    if isinstance(settings, FamilyStudy):
+        travels = "fml" in settings.contestants
+        return [*_listed("models", settings.models), *([("meme", settings.meme)] * travels)]
     return [*_listed("models", settings.models), ("shared", settings.shared)]
 
 
 def counted_scope(settings: RoundsStudy) -> Literal["personal", "common"]:
     """The accuracy that the study's method is about."""
-    return "personal" if isinstance(settings, PFedAfmStudy) else "common"
+    return "personal" if isinstance(settings, PFedAfmStudy | FamilyStudy) else "common"
+
+
+def reference_of(settings: RoundsStudy) -> str | None:
+    """The contestant that all others are held against where none is proposed; None if one is."""
+    return REFERENCE if isinstance(settings, FamilyStudy) else None
 
 
 def _listed(name: str, specs: tuple[ModelSpec, ...]) -> list[tuple[str, ModelSpec]]:

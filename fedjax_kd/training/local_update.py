@@ -1,7 +1,7 @@
 """What one client does in a round: some steps of stochastic gradient descent on its own rows."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -11,6 +11,7 @@ from fedjax_kd.kernels.native import use_native
 from fedjax_kd.training.optimiser import Sgd, plain_step
 
 Variables = dict[str, Any]
+Order = Literal["shuffled", "as_stored"]
 _NO_EPOCH = 2**32 - 1  # a number that no epoch has
 
 
@@ -59,6 +60,7 @@ def local_update(
     capacity: int,
     epochs: int,
     batch_size: int,
+    order: Order = "shuffled",
 ) -> tuple[Variables, jax.Array]:
     """Trains one client's model on its own rows, from a fresh optimiser state.
 
@@ -76,13 +78,22 @@ def local_update(
         capacity: length of the (padded) row, static.
         epochs: static.
         batch_size: static.
+        order: static; `as_stored` visits the rows in the order in which they stand, every epoch
+            alike, and leaves out those that do not fill a batch. Some published code trains so; it
+            is there to reproduce it.
 
     Returns:
         The trained variables and the mean loss per step over the last epoch (0 without examples).
+
+    Raises:
+        ValueError: if `order` is none of the two.
     """
-    steps = (count + batch_size - 1) // batch_size
+    if order not in ("shuffled", "as_stored"):
+        raise ValueError(f"order must be 'shuffled' or 'as_stored'; got {order!r}")
+    spare = 0 if order == "as_stored" else batch_size - 1
+    steps = (count + spare) // batch_size
     params, stats = variables["params"], variables["stats"]
-    epoch = _epoch(key, count, batch_loss, optimiser, capacity, batch_size)
+    epoch = _epoch(key, count, batch_loss, optimiser, capacity, batch_size, order)
 
     def whole_epoch(index, carry):
         params, stats, momentum, _ = carry
@@ -152,18 +163,22 @@ def _epoch(
     optimiser: optax.GradientTransformation | Sgd,
     capacity: int,
     batch_size: int,
+    order: Order = "shuffled",
 ):
     """`(index, steps, carry) -> carry`: the first steps of an epoch, with its own order."""
     one_step = _step(batch_loss, optimiser)
 
     def epoch(index, steps, carry):
-        order = epoch_order(jax.random.fold_in(key, index), count, capacity, batch_size)
+        if order == "shuffled":
+            drawn = epoch_order(jax.random.fold_in(key, index), count, capacity, batch_size)
+        else:
+            drawn = jnp.arange(capacity + -capacity % batch_size, dtype=jnp.int32)
         in_epoch = batch_keys(key, index)
 
         def step(index, carry):
             params, stats, momentum, total = carry
             start = index * batch_size
-            positions = jax.lax.dynamic_slice(order, (start,), (batch_size,))
+            positions = jax.lax.dynamic_slice(drawn, (start,), (batch_size,))
             mask = start + jnp.arange(batch_size) < count
             batch = Batch(positions, mask, jax.random.fold_in(in_epoch, index))
             params, stats, momentum, loss = one_step(params, stats, momentum, batch)

@@ -14,6 +14,9 @@ from fedjax_kd.statistics import mean_interval
 SCOPES = ("personal", "common")
 MOMENTS = ("best", "last")
 TOTALS = ("delay_s", "energy_j", "bits", "flops")
+TO_THE_BEST = tuple(  # of studies that propose no method
+    f"{cost}_to_{share}" for share in (80, 90) for cost in ("rounds", "delay_s", "energy_j", "bits")
+)
 
 
 class Row(NamedTuple):
@@ -25,7 +28,8 @@ class Row(NamedTuple):
         view: which of its models.
         main: whether this is the view that the contestant stands by.
         accuracy: (scope, moment) to values [S], means over the clients.
-        totals: metric to its mean over the seeds.
+        totals: metric to its mean over the seeds; what it took to come near the best is NaN where
+            some seed never got there.
     """
 
     contestant: str
@@ -42,10 +46,12 @@ class Condition(NamedTuple):
     Attributes:
         name: of its folder.
         title: how it is shown.
-        proposed: name of the contestant that the others are held against, from the first condition.
+        proposed: name of the contestant that the others are held against, from the first condition:
+            the proposed method, or the reference where none is proposed.
         rows: every view of every contestant that has figures, in the order of the settings.
         diverged: contestants without figures, with the reason.
         elapsed_s: how long it took.
+        reference: whether `proposed` is a reference, which the others have to beat.
     """
 
     name: str
@@ -54,10 +60,11 @@ class Condition(NamedTuple):
     rows: list[Row]
     diverged: list[tuple[str, str]]
     elapsed_s: float
+    reference: bool = False
 
     @property
     def lead(self) -> Row | None:
-        """The proposed method's main view; None where it was not run or has no figures."""
+        """The main view that others are held against; None where it has no figures."""
         own = [row for row in self.rows if row.contestant == self.proposed and row.main]
         return own[0] if own else None
 
@@ -69,11 +76,13 @@ def read_condition(folder: Path, name: str, title: str, proposed: str = "") -> C
         folder: of the run.
         name: of the condition.
         title: how it is shown.
-        proposed: the proposed method's name; by default the first contestant's.
+        proposed: name of the contestant that the others are held against; by default the
+            reference, or the first contestant where there is none.
     """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
     curves: Any = pd.read_parquet(folder / "curves.parquet")
     summary: Any = pd.read_csv(folder / "summary.csv")
+    reference = [e["name"] for e in manifest["contestants"] if e.get("role") == "reference"]
     rows = []
     for contestant in manifest["contestants"]:
         own = curves[curves["contestant"] == contestant["name"]]
@@ -91,13 +100,16 @@ def read_condition(folder: Path, name: str, title: str, proposed: str = "") -> C
                     view,
                     index == 0,
                     {(s, m): _by_seed(seen, s, m) for s in SCOPES for m in MOMENTS},
-                    {metric: float(figures[metric]) for metric in TOTALS},
+                    {
+                        metric: float(figures[metric])
+                        for metric in (*TOTALS, *(TO_THE_BEST if reference else ()))
+                    },
                 )
             )
     lost = [(each["name"], each["reason"]) for each in manifest.get("diverged") or []]
-    proposed = proposed or manifest["contestants"][0]["name"]
+    proposed = proposed or (*reference, manifest["contestants"][0]["name"])[0]
     took_s = float(sum(manifest["elapsed_s"].values()))
-    return Condition(name, title, proposed, rows, lost, took_s)
+    return Condition(name, title, proposed, rows, lost, took_s, bool(reference))
 
 
 def _by_seed(curves: Any, scope: str, moment: str) -> np.ndarray:

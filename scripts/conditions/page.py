@@ -19,6 +19,7 @@ HEAD = (
     "Traffic [Gbit]",
     "Work [TFLOP]",
 )
+TO_THE_BEST = {"bits_to_80": "To 80 % of the best [Mbit]", "bits_to_90": "To 90 % [Mbit]"}
 
 
 def comparison_frame(conditions: Sequence[Condition]) -> pd.DataFrame:
@@ -34,6 +35,8 @@ def comparison_frame(conditions: Sequence[Condition]) -> pd.DataFrame:
                     figures |= {name: mean, f"{name}_half": half}
                     lead, lead_half = ahead(condition.lead, row, scope, moment)
                     name = f"proposed_ahead_{scope}_{moment}"
+                    if condition.reference:
+                        lead, name = -lead, f"above_reference_{scope}_{moment}"
                     figures |= {name: lead, f"{name}_half": lead_half}
             rows.append(
                 {
@@ -84,14 +87,16 @@ def page_text(
         "over the seeds. *Best* is the best evaluated round, *last* the last one. Time, energy and",
         "traffic are those of the whole run in a simulated cell, whose constants are assumptions.",
         "",
-        f"![How far the proposed method is ahead on {words}](conditions.svg)",
+        f"![Accuracy of every contestant on {words}](conditions.svg)",
         "",
     ]
     for condition in conditions:
         lines += [f"## {condition.title}", "", *_table(condition), ""]
         lines += [f"{name} has no figures: {reason}" for name, reason in condition.diverged]
         leads = _leads(condition, scope)
-        if leads:
+        if leads and condition.reference:
+            lines += [f"Above {leads[0]} on {words}, paired by seed: {leads[1]}.", ""]
+        elif leads:
             lines += [f"{leads[0]} is ahead on {words}, paired by seed, by {leads[1]}.", ""]
     lines += [f"## Pictures: {conditions[0].title}", ""]
     lines += [f"![{name.removesuffix('.svg')}]({name})" for name in pictures]
@@ -99,8 +104,9 @@ def page_text(
 
 
 def _table(condition: Condition) -> Iterator[str]:
-    yield f"| {' | '.join(HEAD)} |"
-    yield f"| --- |{' ---: |' * (len(HEAD) - 1)}"
+    head = (*HEAD, *(TO_THE_BEST.values() if condition.reference else ()))
+    yield f"| {' | '.join(head)} |"
+    yield f"| --- |{' ---: |' * (len(head) - 1)}"
     best = {
         key: max(interval(row.accuracy[key])[0] for row in condition.rows)
         for key in ((s, m) for s in SCOPES for m in MOMENTS)
@@ -113,6 +119,9 @@ def _table(condition: Condition) -> Iterator[str]:
             cells.append(f"**{text}**" if mean == highest else text)
         scales = dict(zip(TOTALS, (1, 1, 1e9, 1e12), strict=True))
         cells += [_short(row.totals[metric] / scale) for metric, scale in scales.items()]
+        if condition.reference:
+            spent = [row.totals[metric] / 1e6 for metric in TO_THE_BEST]
+            cells += [_short(value) if np.isfinite(value) else "never" for value in spent]
         yield f"| {_name(row, condition)} | {' | '.join(cells)} |"
 
 
@@ -122,7 +131,7 @@ def _name(row: Row, condition: Condition) -> str:
 
 
 def _leads(condition: Condition, scope: str) -> tuple[str, str] | tuple[()]:
-    """The proposed method's view, and how far it is ahead of every other one; () without it."""
+    """What others are held against, and how far it is ahead of each, or each of a reference."""
     proposed, parts = condition.lead, []
     if proposed is None:
         return ()
@@ -132,8 +141,12 @@ def _leads(condition: Condition, scope: str) -> tuple[str, str] | tuple[()]:
         said = []
         for moment in MOMENTS:
             mean, half = ahead(proposed, row, scope, moment)
+            mean = -mean if condition.reference else mean
             said.append(f"{_points(mean, half, '+.1f')} ({moment})")
-        parts.append(f"{' and '.join(said)} points against {_name(row, condition)}")
+        if condition.reference:
+            parts.append(f"{_name(row, condition)} by {' and '.join(said)} points")
+        else:
+            parts.append(f"{' and '.join(said)} points against {_name(row, condition)}")
     return (_name(proposed, condition), "; ".join(parts)) if parts else ()
 
 

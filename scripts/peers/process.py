@@ -26,7 +26,7 @@ class Process:
 
     Args:
         interpreter: the Python that runs it.
-        module: under `peers`.
+        module: its full name, from the folder of scripts on.
         environment: added to the driver's.
         log: where its error stream goes.
     """
@@ -36,7 +36,7 @@ class Process:
         self._errors = log.open("w")
         try:
             self._child = subprocess.Popen(
-                [interpreter, "-m", f"peers.{module}"],
+                [interpreter, "-m", module],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=self._errors,

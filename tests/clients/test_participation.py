@@ -183,3 +183,25 @@ def test_the_chance_of_dropping_out_is_kept_per_point(people):
 def test_impossible_chances_are_refused(people, probability, message):
     with pytest.raises(ValueError, match=message):
         drop_out(people, jnp.arange(2), 0, probability)
+
+
+def test_dropping_out_alone_is_poisson_sampling():
+    """Everybody is there with probability q, whatever the others and the other rounds do."""
+    n_users, rounds, rate = 40, 1500, 0.3
+    rows = tuple(np.asarray([n], np.int32) for n in range(n_users))
+    many = population((0,), [UserSplit(rows, rows, rows, rows[0], rows[0])])
+    everybody = jnp.arange(n_users, dtype=jnp.int32)
+    there = np.asarray(
+        jax.vmap(lambda index: drop_out(many, everybody, index, 1 - rate))(
+            jnp.arange(rounds, dtype=jnp.int32)
+        ),
+        float,
+    )
+    noise = 1 / np.sqrt(rounds)
+    assert np.abs(there.mean(axis=0) - rate).max() < 5 * noise * np.sqrt(rate * (1 - rate))
+    between = np.corrcoef(there.T)[~np.eye(n_users, dtype=bool)]
+    assert np.abs(between).max() < 5 * noise
+    in_time = [np.corrcoef(row[1:], row[:-1])[0, 1] for row in there.T]
+    assert np.abs(in_time).max() < 5 * noise
+    sizes = there.sum(axis=1)  # binomial, where a cohort of one size has no variance
+    assert abs(sizes.var() / (n_users * rate * (1 - rate)) - 1) < 0.2

@@ -12,6 +12,7 @@ from fedjax_kd.data import (
     ClassesPerUser,
     Dirichlet,
     DirichletCounts,
+    DirichletPooled,
     Iid,
     Natural,
     QuantitySkew,
@@ -41,6 +42,13 @@ specs = st.one_of(
         max_tries=st.just(50),
     ),
     st.builds(DirichletCounts, alpha=st.floats(0.01, 100.0)),
+    st.builds(
+        DirichletPooled,
+        alpha=st.floats(0.01, 100.0),
+        min_examples=st.just(1),
+        max_tries=st.just(50),
+        seed=st.none() | st.integers(0, 2**32 - 1),
+    ),
     st.builds(
         QuantitySkew,
         alpha=st.floats(0.05, 100.0),
@@ -76,11 +84,26 @@ def test_every_example_has_exactly_one_holder(spec, n_examples, n_classes, n_use
 
 
 def test_the_catalog_covers_every_kind_that_draws():
-    assert set(PARTITIONERS) == {Iid, Dirichlet, DirichletCounts, ClassesPerUser, QuantitySkew}
+    assert set(PARTITIONERS) == {
+        Iid,
+        Dirichlet,
+        DirichletCounts,
+        DirichletPooled,
+        ClassesPerUser,
+        QuantitySkew,
+    }
 
 
 @pytest.mark.parametrize(
-    "spec", [Iid(), Dirichlet(), DirichletCounts(), ClassesPerUser(), QuantitySkew()]
+    "spec",
+    [
+        Iid(),
+        Dirichlet(),
+        DirichletCounts(),
+        DirichletPooled(),
+        ClassesPerUser(),
+        QuantitySkew(),
+    ],
 )
 def test_the_seed_decides_everything(spec):
     labels = random_labels(1000, 10, 0)

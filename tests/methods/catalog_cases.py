@@ -20,14 +20,20 @@ from fedjax_kd.data import IndexTable, UserSplit, example_table, load_source
 from fedjax_kd.methods.catalog import METHODS
 from fedjax_kd.methods.contract import Federation, Method, Round
 from fedjax_kd.methods.decentralised_fedavg import decentralised_fedavg
-from fedjax_kd.methods.decentralised_fml import FmlRates, decentralised_fml
+from fedjax_kd.methods.decentralised_fml import FmlRates as DecentralisedFmlRates
+from fedjax_kd.methods.decentralised_fml import decentralised_fml
 from fedjax_kd.methods.def_kt import DefKtRates, def_kt
 from fedjax_kd.methods.dfml import DfmlRates, dfml
 from fedjax_kd.methods.dfml_cycle import Schedule
+from fedjax_kd.methods.ds_fl import DsFlRates, ds_fl
 from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students
 from fedjax_kd.methods.fd import FdRates, fd
 from fedjax_kd.methods.fedavg import fedavg
+from fedjax_kd.methods.feddf import FedDfRates, feddf
+from fedjax_kd.methods.fedmd import FedMdRates, fedmd
 from fedjax_kd.methods.fedproto import FedProtoRates, fedproto
+from fedjax_kd.methods.fedprox import FedProxRates, fedprox
+from fedjax_kd.methods.fml import FmlRates, fml
 from fedjax_kd.methods.lg_fedavg import lg_fedavg
 from fedjax_kd.methods.local import local
 from fedjax_kd.methods.on_device_kd import OnDeviceKdRates, on_device_kd
@@ -56,13 +62,20 @@ HPARAMS: dict[str, Any] = {
         rates(0.1, 0.5, 1e-3), jnp.float32(1), jnp.float32(2), jnp.float32(0.5)
     ),
     "decentralised_fedavg": lambda: rates(0.1),
-    "decentralised_fml": lambda: FmlRates(rates(0.1), jnp.float32(0.5), jnp.float32(0.7)),
+    "decentralised_fml": lambda: DecentralisedFmlRates(
+        rates(0.1), jnp.float32(0.5), jnp.float32(0.7)
+    ),
     "def_kt": lambda: DefKtRates(rates(0.1), jnp.float32(1)),
     "pfedafm": lambda: PFedAfmRates(
         rates(0.1, 0.5, 1e-3, 50.0), rates(0.1, 0.5, 1e-3, 50.0), rates(0.1, 0.5, 1e-3)
     ),
     "lg_fedavg": lambda: rates(0.1, 0.5),
     "fedproto": lambda: FedProtoRates(rates(0.1), jnp.float32(1)),
+    "fedprox": lambda: FedProxRates(rates(0.1), jnp.float32(0.5)),
+    "fml": lambda: FmlRates(rates(0.1), jnp.float32(0.5), jnp.float32(0.7)),
+    "fedmd": lambda: FedMdRates(rates(0.1), rates(0.05)),
+    "ds_fl": lambda: DsFlRates(rates(0.1), rates(0.05), jnp.float32(0.5)),
+    "feddf": lambda: FedDfRates(rates(0.1), rates(0.01)),
 }
 """By method; large steps and no zero, so that an error of one form could not hide."""
 BUILD: dict[str, Callable[[Execution], Method]] = {
@@ -86,6 +99,11 @@ BUILD: dict[str, Callable[[Execution], Method]] = {
     "pfedafm": lambda on: pfedafm(models(), model(), execution=on, **LOCAL),
     "lg_fedavg": lambda on: lg_fedavg(models(), execution=on, **LOCAL),
     "fedproto": lambda on: fedproto(models(), execution=on, **LOCAL),
+    "fedprox": lambda on: fedprox(models(), execution=on, **LOCAL),
+    "fml": lambda on: fml(models(), small_model(), execution=on, **LOCAL),
+    "fedmd": lambda on: fedmd(models(), execution=on, public_epochs=1, per_round=6, **LOCAL),
+    "ds_fl": lambda on: ds_fl(models(), execution=on, per_round=6, **LOCAL),
+    "feddf": lambda on: feddf(models(), execution=on, server_steps=3, per_round=6, **LOCAL),
 }
 WITH_ROLES = frozenset(
     {
@@ -98,10 +116,13 @@ WITH_ROLES = frozenset(
     }
 )
 """Methods that give work to some of the active clients only."""
+SUM_MEETS_CLIENTS = WITH_ROLES | {"fedmd", "ds_fl"}
+"""Methods in which what all clients sent reaches them within the round, in the sum's rounding."""
 GROUPED = frozenset(METHODS) - {"fedavg", "fd", "on_device_kd", "server_ensemble"}
 """Methods of two architectures: users 0 and 2 of a point have the first, user 1 the second."""
-IN_EVERY_FORM = frozenset({"fedavg", "fd", "on_device_kd", "dfml", "pfedafm"})
-"""The others leave out the forms on one device, which take what those on two take and less."""
+IN_EVERY_FORM = frozenset({"fedavg", "fd", "on_device_kd", "dfml"})
+"""The others are run in `FORM_OF_ALL` only: forms are the engine's, and no method knows of them."""
+FORM_OF_ALL = "chunked:2 on 2"
 
 DT_KD = "dt_kd"
 NAMES = (*METHODS, DT_KD)
@@ -140,11 +161,12 @@ def federation() -> Federation:
     for seed, sizes in zip(SEEDS, SIZES, strict=True):
         order = np.random.default_rng(seed).permutation(len(source.train_labels)).astype(np.int32)
         parts = np.split(order[: sum(sizes) + 18], np.cumsum(sizes))
+        public = order[sum(sizes) + 18 :][:9]
         small = tuple(np.split(parts[-1][:6], 3))
         common, rest = parts[-1][6:8], parts[-1][8:]
         spare = (rest[:6], rest[6:], rest[:0])
         own = tuple(parts[:-1])
-        splits.append(UserSplit(own, small, small, common, common, unlabelled=spare))
+        splits.append(UserSplit(own, small, small, common, common, unlabelled=spare, public=public))
     return Federation(table=example_table(source), people=population(SEEDS, splits))
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import optax
 import pytest
 
-from fedjax_kd.clients import Purpose, client_keys
+from fedjax_kd.clients import Purpose, client_keys, every_group, groups_by_turns
 from fedjax_kd.data import IndexTable, gather
-from fedjax_kd.methods.class_table import ClassTable, add_by_class, bits, means, pool, without
+from fedjax_kd.exchange import uniform
+from fedjax_kd.exchange.class_table import ClassTable, add_by_class, bits, means, renewed, without
 from fedjax_kd.methods.contract import Round
 from fedjax_kd.methods.fd import FdRates, fd
 from fedjax_kd.models import build_model, profile
@@ -48,21 +49,12 @@ def run(model, federation, execution, actives, values=None, **options):
 
 
 class ByHand:
-    """Algorithm 1 in Python loops, on lists and dictionaries."""
+    """Algorithm 1 in Python loops, on lists and dictionaries; HtFLlib's forms likewise."""
 
-    def __init__(self, model, federation, values):
+    def __init__(self, models, federation, values, form="paper"):
         self.people, self.table, self.values = federation.people, federation.table, values
-
-        def loss(params, inputs, labels, targets, has_target, mask):
-            logits, _ = model.apply({"params": params, "stats": {}}, inputs, train=True)
-            t = values.temperature
-            q = jax.nn.softmax(jnp.log(targets) / t)
-            soft = t**2 * jnp.sum(q * (jnp.log(q) - jax.nn.log_softmax(logits / t)), axis=1)
-            hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
-            total = (hard + values.weight * has_target * soft) * mask
-            return jnp.sum(total) / jnp.sum(mask), jax.nn.softmax(logits)
-
-        self.gradient = jax.jit(jax.grad(loss, has_aux=True))
+        self.form, self.groups = form, federation.groups
+        self.gradients = [jax.jit(jax.grad(self.loss_of(model), has_aux=True)) for model in models]
         self.key = jax.jit(lambda index: client_keys(self.people, index, Purpose.BATCH_ORDER))
         capacity = self.people.train.indices.shape[1]
         self.order = jax.jit(
@@ -71,8 +63,30 @@ class ByHand:
             )
         )
 
-    def train(self, index, k, params, targets):
-        """`targets`: class -> probabilities; returns the parameters and class -> outputs."""
+    def loss_of(self, model):
+        t, weight = self.values.temperature, self.values.weight
+
+        def loss(params, inputs, labels, means, known, any_table, mask):
+            logits, _ = model.apply({"params": params, "stats": {}}, inputs, train=True)
+            hard = optax.losses.softmax_cross_entropy_with_integer_labels(logits, labels)
+            if self.form == "htfllib_raw_targets":
+                target = jnp.where(known[:, None] > 0, means, jax.lax.stop_gradient(logits))
+                soft = -any_table * jnp.sum(target * jax.nn.log_softmax(logits), axis=1)
+            else:
+                q = jax.nn.softmax((jnp.log(means) if self.form == "paper" else means) / t)
+                soft = t**2 * jnp.sum(q * (jnp.log(q) - jax.nn.log_softmax(logits / t)), axis=1)
+                soft = known * soft
+            total = (hard + weight * soft) * mask
+            sent = jax.nn.softmax(logits) if self.form == "paper" else logits
+            return jnp.sum(total) / jnp.sum(mask), sent
+
+        return loss
+
+    def group(self, k):
+        return next((g for g, members in enumerate(self.groups) if k in np.asarray(members)), 0)
+
+    def train(self, index, k, params, targets, any_table):
+        """`targets`: class -> vector; returns the parameters and class -> mean output."""
         count = int(self.people.train.counts[k])
         rows = np.asarray(self.people.train.indices[k])
         table = np.full((C, C), 1 / C, np.float32)
@@ -89,7 +103,9 @@ class ByHand:
                 mask = (np.arange(start, start + BATCH_SIZE) < count).astype(np.float32)
                 inputs, labels = gather(self.table, jnp.asarray(rows[taken]))
                 y = np.asarray(labels)
-                grads, p = self.gradient(params, inputs, labels, table[y], known[y], mask)
+                grads, p = self.gradients[self.group(k)](
+                    params, inputs, labels, table[y], known[y], float(any_table), mask
+                )
                 for place in np.flatnonzero(mask):
                     outputs[y[place]].append(np.asarray(p[place]))
                 momentum, rate = self.values.optimiser.momentum, self.values.optimiser.learning_rate
@@ -108,30 +124,62 @@ def leave_one_out(sent, k):
     return found
 
 
-def of_client(k, state):
-    return jax.tree.map(lambda leaf: leaf[k], state.clients.models["params"])
+def of_client(k, state, groups=()):
+    for members, own in zip(every_group(groups, N), state.clients, strict=True):
+        for place in np.flatnonzero(np.asarray(members) == k):
+            return jax.tree.map(lambda leaf: leaf[place], own.models["params"])  # noqa: B023
+    raise KeyError(k)
 
 
-def test_three_rounds_equal_the_algorithm_written_by_hand(model, federation, solo):
+@pytest.fixture(scope="module")
+def mixed(federation):
+    """Two architectures by turns, and client 0 without class 2."""
+    people, labels = federation.people, np.asarray(federation.table.labels)
+    indices = np.array(people.train.indices)
+    allowed = np.flatnonzero(labels != 2)[: indices.shape[1]]
+    indices[0] = np.where(labels[indices[0]] == 2, allowed, indices[0])
+    people = replace(people, train=replace(people.train, indices=jnp.asarray(indices)))
+    return replace(federation, people=people, groups=groups_by_turns(people, 2))
+
+
+@pytest.mark.parametrize("form", ["paper", "htfllib", "htfllib_raw_targets"])
+def test_three_rounds_equal_the_algorithm_written_by_hand(mixed, model, solo, form):
     """Clients 0, 1, 2 belong to one server, 6 to the other; client 1 misses the second round."""
+    models = (model, build_model("mlp", input_shape=(6,), n_classes=C, hidden=(5, 4)))
     who = [[0, 1, 2, 6], [0, 2, 6], [0, 1, 2]]
     actives = [np.isin(np.arange(N), members) for members in who]
-    states, _ = run(model, federation, solo, actives)
-    byhand = ByHand(model, federation, hparams())
-    params = {k: of_client(k, states[0]) for k in (0, 1, 2, 6)}
-    point = np.asarray(federation.people.point)
-    last = {}  # what the participants of the last round sent
+    states, _ = run(models, mixed, solo, actives, form=form)
+    byhand = ByHand(models, mixed, hparams(), form)
+    params = {k: of_client(k, states[0], mixed.groups) for k in (0, 1, 2, 6)}
+    point = np.asarray(mixed.people.point)
+    heard = [{}, {}]  # what the participants of a server's last round sent
     for index, members in enumerate(who):
-        sent = {}
+        sent = [{}, {}]
         for k in members:
-            peers = {other: table for other, table in last.items() if point[other] == point[k]}
-            params[k], sent[k] = byhand.train(index, k, params[k], leave_one_out(peers, k))
-        last = sent
+            last = heard[point[k]]
+            seen = leave_one_out(last, k if form == "paper" else None)
+            params[k], sent[point[k]][k] = byhand.train(index, k, params[k], seen, bool(last))
+        heard = [new or old for new, old in zip(sent, heard, strict=True)]
     for k in (0, 1, 2, 6):
-        chex.assert_trees_all_close(of_client(k, states[-1]), params[k], rtol=2e-4, atol=2e-5)
-    held = [last[k][c] for k in (0, 1, 2) for c in last[k] if c == 1]
+        got = of_client(k, states[-1], mixed.groups)
+        chex.assert_trees_all_close(got, params[k], rtol=2e-4, atol=2e-5)
+    held = [heard[0][k][c] for k in (0, 1, 2) for c in heard[0][k] if c == 1]
     np.testing.assert_allclose(states[-1].server.totals[0, 1], np.sum(held, axis=0), rtol=1e-4)
     assert states[-1].server.counts[0, 1] == len(held)
+
+
+def test_the_paper_s_form_of_one_architecture_equals_it_too(model, federation, solo):
+    states, _ = run(model, federation, solo, [EVERYBODY] * 2)
+    byhand = ByHand([model], federation, hparams())
+    sent, params = {}, {k: of_client(k, states[0]) for k in range(5)}
+    for index in range(2):
+        new = {}
+        for k in range(5):
+            seen = leave_one_out(sent, k)
+            params[k], new[k] = byhand.train(index, k, params[k], seen, index > 0)
+        sent = new
+    for k in range(5):
+        chex.assert_trees_all_close(of_client(k, states[-1]), params[k], rtol=2e-4, atol=2e-5)
 
 
 def test_the_second_round_learns_from_the_others_and_the_first_does_not(model, federation, solo):
@@ -142,7 +190,7 @@ def test_the_second_round_learns_from_the_others_and_the_first_does_not(model, f
     moved = jax.tree.map(
         lambda a, b: np.abs(a - b).max(), with_weight[2].clients, without_weight[2].clients
     )
-    assert max(jax.tree.leaves(moved.models)) > 1e-3
+    assert max(jax.tree.leaves(moved[0].models)) > 1e-3
 
 
 def test_plain_sgd_equals_sgd_with_momentum_zero(model, federation, solo):
@@ -161,9 +209,9 @@ def test_outputs_are_collected_once_per_example_and_epoch(model, federation, sol
     for k in range(N):
         rows = np.asarray(people.train.indices[k])[: int(people.train.counts[k])]
         held = np.bincount(np.asarray(federation.table.labels)[rows], minlength=C)
-        np.testing.assert_array_equal(states[1].clients.sent.counts[k], times * held)
-    totals = states[1].clients.sent.totals
-    np.testing.assert_allclose(totals.sum(-1), states[1].clients.sent.counts, rtol=1e-5)
+        np.testing.assert_array_equal(states[1].clients[0].sent.counts[k], times * held)
+    totals = states[1].clients[0].sent.totals
+    np.testing.assert_allclose(totals.sum(-1), states[1].clients[0].sent.counts, rtol=1e-5)
     for point in (0, 1):
         own = slice(5 * point, 5 * point + 5)
         np.testing.assert_allclose(states[1].server.totals[point], totals[own].sum(0), rtol=1e-5)
@@ -176,8 +224,8 @@ def test_the_last_epochs_outputs_are_those_of_the_last_epoch(model, federation, 
     both, _ = run(model, federation, solo, [EVERYBODY], average="examples")
     first, _ = run(model, federation, solo, [EVERYBODY], average="examples", epochs=1)
     chex.assert_trees_all_close(
-        last[1].clients.sent.totals,
-        both[1].clients.sent.totals - first[1].clients.sent.totals,
+        last[1].clients[0].sent.totals,
+        both[1].clients[0].sent.totals - first[1].clients[0].sent.totals,
         rtol=1e-4,
         atol=1e-5,
     )
@@ -190,10 +238,10 @@ def test_including_oneself_learns_from_the_servers_whole_table(model, federation
     nobody, _ = run(model, federation, solo, actives)
     itself, _ = run(model, federation, solo, actives, include_self=True)
     local, _ = run(model, federation, solo, actives, hparams(weight=0.0))
-    chex.assert_trees_all_close(nobody[2].clients.models, local[2].clients.models, rtol=1e-6)
+    chex.assert_trees_all_close(nobody[2].clients[0].models, local[2].clients[0].models, rtol=1e-6)
     with pytest.raises(AssertionError):
         chex.assert_trees_all_close(
-            itself[2].clients.models, local[2].clients.models, rtol=1e-3, atol=1e-3
+            itself[2].clients[0].models, local[2].clients[0].models, rtol=1e-3, atol=1e-3
         )
 
 
@@ -210,7 +258,7 @@ def test_bits_and_work_are_the_closed_forms(model, federation, solo):
     people = replace(federation.people, train=IndexTable(indices, federation.people.train.counts))
     states, reports = run(model, replace(federation, people=people), solo, [half, EVERYBODY])
     row_bits = 32 * (C + 1)
-    held = (states[1].clients.sent.counts > 0).sum(axis=1)
+    held = (states[1].clients[0].sent.counts > 0).sum(axis=1)
     assert held[2] == 1
     np.testing.assert_array_equal(reports[0].uplink_bits, half * held * row_bits)
     np.testing.assert_array_equal(reports[0].downlink_bits, np.zeros(N))  # there is no table yet
@@ -231,7 +279,7 @@ def test_a_client_without_examples_sends_nothing(model, federation, solo):
     assert reports[0].uplink_bits[4] == 0
     assert all(np.isfinite(leaf).all() for leaf in jax.tree.leaves(states[2]))
     own = partial(jax.tree.map, lambda leaf: leaf[4])
-    chex.assert_trees_all_equal(own(states[0].clients.models), own(states[2].clients.models))
+    chex.assert_trees_all_equal(own(states[0].clients[0].models), own(states[2].clients[0].models))
 
 
 @pytest.mark.parametrize("norm", ["group", "batch"])
@@ -248,9 +296,35 @@ def test_the_state_keeps_its_shape_with_and_without_running_statistics(federatio
     chex.assert_trees_all_equal_shapes_and_dtypes(before, after)
 
 
+def test_own_share_is_what_the_server_has_of_it(model, federation, solo):
+    """Coarse scores go up; what a client takes out again is coarse too, to the last digit."""
+    alone = np.arange(N) == 3
+    coarse, reports = run(model, federation, solo, [alone] * 2, upload=uniform(2))
+    local, _ = run(model, federation, solo, [alone] * 2, hparams(weight=0.0))
+    chex.assert_trees_all_close(coarse[2].clients[0].models, local[2].clients[0].models, rtol=1e-6)
+    sent = coarse[1].clients[0].sent
+    chex.assert_trees_all_equal(sent.totals[3], coarse[1].server.totals[0])
+    assert len(np.unique(sent.totals[3, 1])) <= 4
+    held = (sent.counts[3] > 0).sum()
+    assert reports[0].uplink_bits[3] == held * (2 * (C + 1) + 64)
+
+
+def test_the_order_as_stored_counts_whole_batches_only(model, federation, solo):
+    options = {"order": "as_stored", "average": "examples"}
+    both, _ = run(model, federation, solo, [EVERYBODY], **options)
+    last, _ = run(model, federation, solo, [EVERYBODY], collect="last_epoch", **options)
+    people, labels = federation.people, np.asarray(federation.table.labels)
+    for k in range(N):
+        whole = int(people.train.counts[k]) // BATCH_SIZE * BATCH_SIZE
+        held = np.bincount(labels[np.asarray(people.train.indices[k])[:whole]], minlength=C)
+        np.testing.assert_array_equal(both[1].clients[0].sent.counts[k], EPOCHS * held)
+        np.testing.assert_array_equal(last[1].clients[0].sent.counts[k], held)
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
+        ({"form": "code"}, "form must be paper or htfllib or htfllib_raw_targets; got 'code'"),
         ({"average": "users"}, "average must be clients or examples; got 'users'"),
         ({"collect": "first_epoch"}, "collect must be every_epoch or last_epoch"),
     ],
@@ -273,11 +347,8 @@ def test_total_minus_own_is_the_sum_over_the_others(seed):
     sent = random_tables(seed, n)
     active = np.random.default_rng(seed).random(n) < 0.7
     active[0] = True
-    old = jax.tree.map(lambda leaf: jnp.zeros_like(leaf[:1]), sent)
-    old = replace(old, round=jnp.full(1, -1))
-    point = jnp.zeros(n, jnp.int32)
-    server = pool(sent, point, jnp.asarray(active), old, jnp.int32(3))
-    whole = jax.tree.map(lambda leaf: leaf[0], server)
+    summed = [jnp.sum(leaf[active], axis=0) for leaf in (sent.totals, sent.counts)]
+    whole = ClassTable(*summed, round=jnp.int32(3))
     for k in range(n):
         own = jax.tree.map(lambda leaf: leaf[k], sent)  # noqa: B023
         own = own if active[k] else replace(own, round=jnp.int32(2))  # sent in an earlier round
@@ -291,12 +362,25 @@ def test_total_minus_own_is_the_sum_over_the_others(seed):
 
 
 def test_a_server_that_hears_nobody_keeps_its_table():
-    sent, old = random_tables(0, 4, 7), random_tables(1, 2, 5)
-    point = jnp.asarray([0, 0, 1, 1])
-    server = pool(sent, point, jnp.asarray([True, True, False, False]), old, jnp.int32(7))
+    sums, old = random_tables(0, 2), random_tables(1, 2, 5)
+    server = renewed(old, sums.totals, sums.counts, jnp.asarray([2, 0]), jnp.int32(7))
     assert server.round.tolist() == [7, 5]
     kept = jax.tree.map(lambda leaf: leaf[1], (server, old))
     chex.assert_trees_all_equal(kept[0], kept[1])
+
+
+@pytest.mark.parametrize("keep_absent", [True, False])
+def test_a_class_that_nobody_sent_is_kept_or_forgotten(keep_absent):
+    sums, old = random_tables(0, 1), random_tables(1, 1, 5)
+    counts = jnp.asarray([[2.0, 0.0, 1.0]])
+    totals = jnp.where(counts[..., None] > 0, sums.totals, 0.0)
+    old = replace(old, counts=jnp.full((1, C), 4.0))
+    one = jnp.ones(1, jnp.int32)
+    server = renewed(old, totals, counts, one, jnp.int32(7), keep_absent=keep_absent)
+    assert server.counts[0].tolist() == [2.0, 4.0 if keep_absent else 0.0, 1.0]
+    np.testing.assert_array_equal(server.totals[0, [0, 2]], totals[0, [0, 2]])
+    want = old.totals[0, 1] if keep_absent else np.zeros(C)
+    np.testing.assert_array_equal(server.totals[0, 1], want)
 
 
 def test_batches_add_up_by_class_and_masked_examples_do_not():

@@ -11,7 +11,7 @@ from mixture_cases import EVERYBODY, MODELS, C, D, N, grouped
 
 from fedjax_kd.clients import Purpose
 from fedjax_kd.data import gather
-from fedjax_kd.methods.class_table import means
+from fedjax_kd.exchange.class_table import means
 from fedjax_kd.methods.fedproto import FedProtoRates, fedproto
 from fedjax_kd.methods.local import local
 from fedjax_kd.models import build_model
@@ -21,7 +21,9 @@ LOCAL = {"epochs": cases.EPOCHS, "batch_size": cases.BATCH_SIZE}
 OPTIONS = [
     {},
     {"average": "examples", "distance": "sum", "collect": "last_epoch"},
+    {"form": "htfllib"},
 ]
+IDS = ["default", "other", "htfllib"]
 
 
 def hparams(weight=0.6):
@@ -48,17 +50,24 @@ def whole(federation):
     return grouped(replace(federation, people=replace(people, train=train)))
 
 
+def models_of(whole, state, k):
+    return cases.of_client(whole, [group.models for group in state.clients], k)
+
+
 class ByHand:
     """Algorithm 1 in Python loops; prototypes are dictionaries class -> (vector, weight)."""
 
-    def __init__(self, whole, state, values, average="clients", distance="mean", collect=""):
+    def __init__(
+        self, whole, state, values, average="clients", distance="mean", collect="", form="paper"
+    ):
         self.whole, self.values = whole, values
         self.average, self.scale = average, 1 / D if distance == "mean" else 1.0
-        self.last_epoch = collect == "last_epoch"
+        self.epochs = {"last_epoch": 1}.get(collect, 0 if form == "paper" else cases.EPOCHS)
+        self.keep = form == "paper"
         self.batches = cases.Batches(whole)
         self.clients, self.table = {}, [{}, {}]
         for k in range(N):
-            params = cases.of_client(whole, state.clients, k)["params"]
+            params = models_of(whole, state, k)["params"]
             self.clients[k] = (cases.layers_of(params), cases.head_of(params))
 
     def train(self, k, index, prototypes):
@@ -75,13 +84,13 @@ class ByHand:
                 if label in prototypes:
                     pull[i] = 2 * self.scale * (outputs[-1][i] - prototypes[label]) / len(y)
             slope = slope + float(self.values.weight) * pull
-            if number >= len(batches) // cases.EPOCHS * (cases.EPOCHS - 1):
+            if number >= len(batches) // cases.EPOCHS * (cases.EPOCHS - self.epochs):
                 seen += list(zip(y, outputs[-1], strict=True))
             grads = cases.flat(cases.back(extractor, outputs, slope) + head_grad)
             parts = sgd.step(cases.flat(extractor + head), grads)
             extractor, head = cases.layered(parts[:n]), cases.layered(parts[n:])
         self.clients[k] = (extractor, head)
-        if not self.last_epoch:
+        if not self.epochs:
             people = self.whole.people
             rows = people.train.indices[k, : int(people.train.counts[k])]
             x, y = gather(self.whole.table, rows)
@@ -100,7 +109,8 @@ class ByHand:
             members = [k for k in np.flatnonzero(active) if k // 5 == s]
             sent = [self.train(int(k), index, self.table[s]) for k in members]
             if members:
-                self.table[s] = {
+                kept = self.table[s] if self.keep else {}
+                self.table[s] = kept | {
                     c: np.average(
                         [one[c][0] for one in sent if c in one],
                         axis=0,
@@ -111,7 +121,7 @@ class ByHand:
 
     def compare(self, state):
         for k in range(N):
-            params = cases.of_client(self.whole, state.clients, k)["params"]
+            params = models_of(self.whole, state, k)["params"]
             got = cases.flat(cases.layers_of(params) + cases.head_of(params))
             extractor, head = self.clients[k]
             for mine, theirs in zip(got, cases.flat(extractor + head), strict=True):
@@ -123,7 +133,7 @@ class ByHand:
                 np.testing.assert_allclose(mean[s, c], vector, rtol=2e-4, atol=2e-5)
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=["default", "other"])
+@pytest.mark.parametrize("options", OPTIONS, ids=IDS)
 def test_three_rounds_equal_the_algorithm_written_by_hand(whole, solo, options):
     actives = [EVERYBODY, np.isin(np.arange(N), [0, 1, 5]), np.arange(N) < 5]
     states, _ = cases.run(method(solo, **options), whole, solo, actives, hparams())
@@ -135,18 +145,19 @@ def test_three_rounds_equal_the_algorithm_written_by_hand(whole, solo, options):
     assert sorted(byhand.table[1]) != [0, 1, 2]
 
 
-@pytest.mark.parametrize("options", OPTIONS, ids=["default", "other"])
+@pytest.mark.parametrize("options", OPTIONS, ids=IDS)
 def test_without_weight_it_is_local_training(whole, solo, options):
     actives = [EVERYBODY, EVERYBODY]
     values = hparams(weight=0.0)
     states, _ = cases.run(method(solo, **options), whole, solo, actives, values)
     alone = local(MODELS, execution=solo, **LOCAL)
     trained, _ = cases.run(alone, whole, solo, actives, values.optimiser)
-    chex.assert_trees_all_close(states[2].clients, trained[2].clients, rtol=1e-5, atol=1e-6)
+    own = tuple(group.models for group in states[2].clients)
+    chex.assert_trees_all_close(own, trained[2].clients, rtol=1e-5, atol=1e-6)
     weighted, _ = cases.run(method(solo, **options), whole, solo, actives, hparams())
     chex.assert_trees_all_equal(weighted[1].clients, states[1].clients)  # no prototypes yet
-    kernel = weighted[2].clients[0]["params"]["extractor"]["Dense_0"]["kernel"]
-    plain = states[2].clients[0]["params"]["extractor"]["Dense_0"]["kernel"]
+    kernel = weighted[2].clients[0].models["params"]["extractor"]["Dense_0"]["kernel"]
+    plain = states[2].clients[0].models["params"]["extractor"]["Dense_0"]["kernel"]
     assert np.abs(kernel - plain).max() > 1e-3
 
 
@@ -168,7 +179,7 @@ def test_the_nearest_prototype_is_predicted(whole, solo):
                 np.testing.assert_allclose(got[:, c], want, rtol=1e-3, atol=1e-4)
             else:
                 assert (got[:, c] == -np.inf).all()
-    chex.assert_trees_all_equal(views["head"][0].stack, states[1].clients[0])
+    chex.assert_trees_all_equal(views["head"][0].stack, states[1].clients[0].models)
 
 
 def test_bits_are_those_of_the_prototypes_that_exist(whole, solo):
@@ -211,7 +222,11 @@ def test_a_server_that_hears_nobody_keeps_its_prototypes(whole, solo):
     [
         ({"average": "users"}, "average must be clients or examples; got 'users'"),
         ({"distance": "l1"}, "distance must be mean or sum; got 'l1'"),
-        ({"collect": "never"}, "collect must be after_training or last_epoch; got 'never'"),
+        ({"form": "paper2"}, "form must be paper or htfllib; got 'paper2'"),
+        (
+            {"collect": "never"},
+            "collect must be after_training or last_epoch or every_epoch; got 'never'",
+        ),
     ],
 )
 def test_unknown_options_are_refused(solo, options, message):

@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 from mixture_cases import EVERYBODY, MODELS, C, D, N, grouped
 
+from fedjax_kd.exchange import compose, delta, traced_numbers, uniform
 from fedjax_kd.methods.lg_fedavg import lg_fedavg
 from fedjax_kd.methods.local import local
+from fedjax_kd.methods.parameter_upload import SendingRates
 from fedjax_kd.models import build_model
 from fedjax_kd.training import rates
 
@@ -96,6 +98,26 @@ def test_a_head_is_sent_each_way(whole, solo):
     forward = 2.0 * np.where(second, 6 * D + D * C, 6 * 6 + 6 * D + D * C)
     counts = np.asarray(whole.people.train.counts)
     np.testing.assert_allclose(report.work_flops, some * counts * cases.EPOCHS * 3 * forward)
+
+
+def test_heads_through_a_channel_that_remembers(whole, solo):
+    """Without training no head changes: what costs a client its head is its first upload alone."""
+    some = np.arange(N) % 2 == 0
+    upload = compose(uniform(8), delta())
+    program = lg_fedavg(MODELS, execution=solo, upload=upload, **LOCAL)
+    values = SendingRates(rates(0.0), traced_numbers(upload))
+    states, reports = cases.run(program, whole, solo, [some, EVERYBODY], values)
+    head = 8 * (D * C + C) + 2 * 64
+    np.testing.assert_array_equal(reports[0].uplink_bits, some * (head + 2))
+    np.testing.assert_array_equal(reports[1].uplink_bits, ~some * head + 2)
+    np.testing.assert_array_equal(reports[1].downlink_bits, 32 * (D * C + C))
+    chex.assert_trees_all_close(states[2].server, states[0].server, rtol=1e-6)
+    trained, _ = cases.run(program, whole, solo, [some], SendingRates(VALUES, values.upload))
+    exact, _ = cases.run(method(solo), whole, solo, [some], VALUES)
+    chex.assert_trees_all_close(trained[1].server, exact[1].server, rtol=0, atol=4e-3)
+    for k in range(N):
+        mine, theirs = (cases.of_client(whole, run[1].clients, k) for run in (trained, exact))
+        chex.assert_trees_all_equal({part: mine[part] for part in theirs}, theirs)
 
 
 def test_heads_for_different_numbers_of_features_are_refused(solo):

@@ -90,6 +90,12 @@ def test_one_architecture_needs_no_groups(federation, solo):
     assert predictor.logits(variables, jnp.ones((2, 6))).shape == (2, C)
 
 
+def test_one_model_may_be_given_by_itself(federation, solo):
+    given = [local(models, execution=solo, **LOCAL) for models in (MODELS[0], MODELS[:1])]
+    one, other = (cases.run(each, federation, solo, [EVERYBODY], VALUES)[0][1] for each in given)
+    chex.assert_trees_all_equal(one, other)
+
+
 def test_models_of_different_tasks_are_refused(solo):
     other = build_model("mlp", input_shape=(7,), n_classes=C, hidden=(D,))
     with pytest.raises(ValueError, match=r"input_shape \[\(6,\), \(6,\), \(7,\)\]; allowed"):

@@ -124,7 +124,7 @@ def test_everybody_dropping_out_changes_nothing(model, federation, solo):
         execution=solo,
         participation=Participation(cohort=2, drop_out=1.0),
     )
-    chex.assert_trees_all_equal(jax.device_get(after).clients.models, before.clients.models)
+    chex.assert_trees_all_equal(jax.device_get(after).clients[0].models, before.clients[0].models)
     assert history.report.work_flops.sum() == 0
 
 
@@ -221,7 +221,7 @@ def test_a_dropped_learning_rate_is_a_lower_learning_rate(model, federation, sol
 
 
 def first_weights(state, federation):
-    return jax.tree.leaves(state.clients.models["params"])[0][:, :2]
+    return jax.tree.leaves(state.clients[0].models["params"])[0][:, :2]
 
 
 class Roll(NamedTuple):

@@ -19,6 +19,25 @@ class Made:
 
 
 METHODS: dict[str, tuple[Made, ...]] = {
+    "family": (
+        Made("fedavg", "FedAvg", (("model", 0.71, 0.66),), 9, (("round", 1.0, 4.0),)),
+        Made("local", "Local", (("own", 0.42, 0.80),), 5, (("round", 1.0, 0.0),)),
+        Made(
+            "fedproto",
+            "FedProto",
+            (("prototype", 0.45, 0.84), ("head", 0.41, 0.81)),
+            6,
+            (("round", 1.1, 0.2),),
+        ),
+        Made(
+            "feddf",
+            "FedDF",
+            (("model", 0.78, 0.70),),
+            8,
+            (("train", 1.0, 4.0), ("distil", 0.0, 0.0)),
+            server=5.0,
+        ),
+    ),
     "on_device_kd": (
         Made(
             "on_device_kd",

@@ -88,6 +88,25 @@ def test_the_page_says_where_it_comes_from_and_names_every_row(condition):
     assert draw_comparison([condition, condition], "personal").count("<svg") == 1
 
 
+def test_where_nothing_is_proposed_others_are_held_against_the_reference(rounds):
+    family = read_condition(rounds("family"), "made_up", "Made up")
+    assert (family.proposed, family.reference) == ("local", True)
+    frame: Any = comparison_frame([family]).set_index(["contestant", "view"])
+    best = frame["accuracy_personal_best"]
+    above = frame.loc[("fedproto", "prototype"), "above_reference_personal_best"]
+    assert above == pytest.approx(best.loc[("fedproto", "prototype")] - best.loc[("local", "own")])
+    assert above > 0
+    summary = pd.read_csv(rounds("family") / "summary.csv").set_index(["contestant", "view"])
+    for column in ("bits_to_80", "rounds_to_90"):
+        np.testing.assert_allclose(frame[column], summary[column].loc[frame.index])
+    text = text_of([family])
+    assert "| To 80 % of the best [Mbit] | To 90 % [Mbit] |" in text
+    assert "Above Local on the common test data, paired by seed: FedAvg by +" in text
+    assert "| never |" in text
+    assert "nan" not in text
+    assert draw_comparison([family] * 6, "personal").count("<svg") == 1
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

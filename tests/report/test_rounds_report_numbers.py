@@ -17,7 +17,14 @@ from fedjax_kd.report.rounds_costs import QUANTITIES, by_phase_and_cause
 from fedjax_kd.report.rounds_headline import rounds_headline
 from fedjax_kd.report.rounds_people import group_order, user_groups
 from fedjax_kd.report.rounds_results import RoundsResults
-from fedjax_kd.report.rounds_values import difference, seed_values, target_accuracy, verdict_of
+from fedjax_kd.report.rounds_table import contestant_table
+from fedjax_kd.report.rounds_values import (
+    difference,
+    gap_of,
+    seed_values,
+    target_accuracy,
+    verdict_of,
+)
 from fedjax_kd.statistics import mean_interval
 
 
@@ -108,6 +115,36 @@ def test_variants_are_not_expected_to_lose(tmp_path: Path):
     found = rounds_headline(with_finals(tmp_path / "study", finals))
     assert found is not None
     assert any("came out, at the best round" in each for each in found.sentences)
+
+
+def test_where_nothing_is_proposed_others_are_held_against_the_reference(rounds):
+    """Local, second in the manifest, has 0.80 in the end, FedProto 0.84, FedAvg 0.66."""
+    results = read(rounds("family"))
+    assert results.reference is not None
+    assert results.reference.name == "local"
+    assert results.proposed == results.reference
+    others = {each.name: each for each in results.contestants}
+    above = gap_of(results, others["fedproto"], "accuracy_personal", "last")
+    assert above[0] == pytest.approx(0.04, abs=0.01)
+    assert above[1] < above[0] < above[2]
+    assert verdict_of(gap_of(results, others["fedavg"], "accuracy_personal", "last")) == "worse"
+    best = seed_values(results, "fedproto", "prototype", "accuracy_personal", "best")
+    assert target_accuracy(results, 0.8) == pytest.approx(0.8 * best.mean())
+    found = rounds_headline(results)
+    assert found is not None
+    words = " ".join(found.sentences)
+    assert "in points of personal accuracy against Local: above it FedProto (+" in words
+    assert "; below FedAvg (−" in words
+    assert "personal at the last round: FedProto (8" in words
+    assert "80 % of the best personal accuracy of all" in words
+    assert "expected order" not in words
+    verdicts = {change.policy: change.verdict for change in found.figures[0].changes}
+    assert verdicts["fedproto"] == "better"
+    assert verdicts["fedavg"] == "worse"
+    time = next(each for each in found.figures if each.title.startswith("Simulated time"))
+    assert {change.policy: change.verdict for change in time.changes}["fedavg"] == "worse"
+    columns = [column.metric.key for column in contestant_table(results).columns]
+    assert columns[-4:] == ["rounds_to_80", "rounds_to_90", "bits_to_80", "bits_to_90"]
 
 
 def test_costs_of_one_who_sends_nothing(rounds):

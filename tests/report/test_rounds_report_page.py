@@ -81,7 +81,7 @@ def test_page_has_every_section_and_nothing_from_elsewhere(method, rounds, round
     page = Tags(text)
     assert page.open == []
     plans = rounds_plans(read(folder))
-    assert SPECIAL[method] in {plan.name for plan in plans}
+    assert (SPECIAL.get(method) in {plan.name for plan in plans}) == (method in SPECIAL)
     assert list(sections_of(text)) == [*(plan.name for plan in plans), "notes"]
     drawn = sum(len(plan.pictures) for plan in plans)
     assert len([tag for tag, _ in page.tags if tag == "svg"]) == 2 * drawn
@@ -162,6 +162,14 @@ def test_diverged_contestant_is_said_and_left_out(tmp_path: Path):
     assert "The expected order" in text
     parts = sections_of(text)
     assert "Def-KT" not in re.sub(r"<details>.*?</details>", "", parts["comparison"], flags=re.S)
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_diverged_reference_leaves_the_others(tmp_path: Path):
+    size = RoundsSize(method="family", users=10, diverged=("local",))
+    text = render_report(write_rounds(tmp_path / "study", size)).read_text(encoding="utf-8")
+    assert "no accuracies of the reference, Local. Local diverged" in Tags(text).text
+    assert "<svg" in sections_of(text)["cost"]
 
 
 @pytest.mark.usefixtures("quick_pictures")

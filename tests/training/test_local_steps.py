@@ -1,5 +1,7 @@
 """A fixed number of local steps, and learning rates that drop."""
 
+from typing import Any
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -71,7 +73,7 @@ def quadratic(target):
 def test_whole_epochs_are_what_local_update_does():
     target, optimiser = jnp.linspace(-1.0, 2.0, CAPACITY), sgd(rates(0.1, momentum=0.9))
     start = {"params": jnp.float32(0.3), "stats": {}}
-    shape = {"capacity": CAPACITY, "batch_size": BATCH}
+    shape: dict[str, Any] = {"capacity": CAPACITY, "batch_size": BATCH}
     want, _ = local_update(
         KEY, start, jnp.int32(8), quadratic(target), optimiser, epochs=3, **shape
     )

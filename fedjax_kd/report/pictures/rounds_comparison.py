@@ -126,6 +126,8 @@ def _draw_panel(axes: Axes, results: RoundsResults, rows: Pairs, keys: tuple[str
         if (is_cost and not logarithmic) or not left <= placed[0, first] <= right:
             pad = max(0.08 * (positive.max() - positive.min()), 0.02 * positive.max())
             left, right = positive.min() - pad, positive.max() + pad
+            if logarithmic:
+                left, right = positive.min() / 1.3, 1.3 * positive.max()
         axes.set_xlim(left, right)
         for which in range(len(keys)):
             last = keys[which].endswith("_last")

@@ -28,6 +28,7 @@ from fedjax_kd.report.rounds_values import (
     seed_values,
     shown_contestants,
     target_accuracy,
+    target_shares,
 )
 
 
@@ -60,7 +61,7 @@ def draw_accuracy_curves(results: RoundsResults, layout: Layout) -> Figure:
 
 
 def draw_cost_curves(results: RoundsResults, layout: Layout) -> Figure:
-    """The counted accuracy against each cost so far; diamonds where 90 % of the best is reached."""
+    """The counted accuracy against each cost so far; diamonds where the marks are reached."""
     shown = shown_contestants(results)
     panels = [
         (metric, lines)
@@ -91,12 +92,13 @@ def draw_cost_curves(results: RoundsResults, layout: Layout) -> Figure:
 
 def _draw_cost_panel(axes: Axes, results: RoundsResults, metric: Metric, lines: list) -> None:
     scale = scale_for(metric.kind, [float(values["cost"].iloc[-1]) for _, values in lines])
-    level = target_accuracy(results)
     axes.set_xscale("log")
-    if np.isfinite(level):
+    levels = {share: target_accuracy(results, share) for share in target_shares(results)}
+    levels = {share: level for share, level in levels.items() if np.isfinite(level)}
+    for share, level in levels.items():
         axes.axhline(100 * level, color=MUTED, linewidth=1.0, linestyle=(0, (1, 2)), zorder=1)
         axes.annotate(
-            "90 %",
+            f"{100 * share:.0f} %",
             (0.01, 100 * level),
             xycoords=("axes fraction", "data"),
             xytext=(0, 2),
@@ -128,18 +130,19 @@ def _draw_cost_panel(axes: Axes, results: RoundsResults, metric: Metric, lines: 
             label=plain(each.title, 40),
             zorder=4 if proposed else 3,
         )
-        spent = cost_to_target(results, each, metric.key)
-        if np.isfinite(spent) and spent > 0 and np.isfinite(level):
-            axes.plot(
-                spent / scale.divisor,
-                100 * level,
-                "D",
-                color=look.colour,
-                markeredgecolor=INK,
-                markeredgewidth=0.7,
-                markersize=7 if proposed else 6,
-                zorder=6,
-            )
+        for share, level in levels.items():
+            spent = cost_to_target(results, each, metric.key, share)
+            if np.isfinite(spent) and spent > 0:
+                axes.plot(
+                    spent / scale.divisor,
+                    100 * level,
+                    "D",
+                    color=look.colour,
+                    markeredgecolor=INK,
+                    markeredgewidth=0.7,
+                    markersize=7 if proposed else 6,
+                    zorder=6,
+                )
     axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
     axes.xaxis.set_minor_formatter(lambda value, _: "")
     axes.grid(True)

@@ -2,7 +2,7 @@
 
 A table is a sum and a count per class, so tables of clients add up to the server's, a client can
 take its own share out of a server's table, and a class that somebody lacks is a zero count. Rows of
-absent classes are not sent: a present class costs its vector and its count.
+absent classes are not sent: a present class costs its vector, and its count where it needs one.
 """
 
 from collections.abc import Callable
@@ -98,31 +98,45 @@ def of_rows(
     return jax.lax.fori_loop(0, (count + batch_size - 1) // batch_size, add_batch, blank)
 
 
-def pool(
-    sent: ClassTable, point: jax.Array, active: jax.Array, old: ClassTable, index: jax.Array
-) -> ClassTable:
-    """The servers' tables: sums of what the active clients sent.
+def one_vote_a_class(totals: jax.Array, counts: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """ONE client's means [C, m] and counts [C] of 1, so that clients that hold a class weigh alike.
 
     Args:
-        sent: tables [K].
-        point: int32 [K], each client's server.
-        active: bool [K].
+        totals: float32 [C, m].
+        counts: float32 [C].
+    """
+    return totals / jnp.maximum(counts, 1.0)[:, None], (counts > 0.5).astype(jnp.float32)
+
+
+def renewed(
+    old: ClassTable,
+    totals: jax.Array,
+    counts: jax.Array,
+    heard: jax.Array,
+    index: jax.Array,
+    *,
+    keep_absent: bool = False,
+) -> ClassTable:
+    """The servers' tables after a round.
+
+    Args:
         old: the servers' tables [S] so far, kept by servers that heard of nobody.
+        totals: float32 [S, C, m], sums of what the participants sent.
+        counts: float32 [S, C], likewise.
+        heard: int32 [S], how many participants there were.
         index: int32 scalar, the round.
+        keep_absent: static; whether a class that nobody sent keeps its old row, or is forgotten.
 
     Returns:
         Tables [S].
     """
-
-    def add_up(leaf, blank):
-        live = active.reshape(active.shape + (1,) * (leaf.ndim - 1))
-        return jnp.zeros_like(blank).at[point].add(jnp.where(live, leaf, jnp.zeros_like(leaf)))
-
-    heard = jnp.zeros(old.round.shape, bool).at[point].max(active)
+    news = jnp.broadcast_to((heard > 0)[:, None], counts.shape)
+    if keep_absent:
+        news &= counts > 0.5
     return ClassTable(
-        totals=jnp.where(heard[:, None, None], add_up(sent.totals, old.totals), old.totals),
-        counts=jnp.where(heard[:, None], add_up(sent.counts, old.counts), old.counts),
-        round=jnp.where(heard, index.astype(jnp.int32), old.round),
+        totals=jnp.where(news[..., None], totals, old.totals),
+        counts=jnp.where(news, counts, old.counts),
+        round=jnp.where(heard > 0, index.astype(jnp.int32), old.round),
     )
 
 
@@ -163,7 +177,7 @@ def soft_targets(table: ClassTable) -> tuple[jax.Array, jax.Array]:
     return jnp.log(jnp.maximum(mean, SMALLEST_PROBABILITY)), present.astype(jnp.float32)
 
 
-def bits(table: ClassTable) -> jax.Array:
-    """What it takes to send each of the tables, float32 [...]."""
+def bits(table: ClassTable, *, counted: bool = True) -> jax.Array:
+    """What it takes to send each of the tables, with or without its counts, float32 [...]."""
     rows = jnp.sum(table.counts > 0.5, axis=-1).astype(jnp.float32)
-    return rows * (BITS_PER_VALUE * (table.totals.shape[-1] + 1))
+    return rows * (BITS_PER_VALUE * (table.totals.shape[-1] + counted))

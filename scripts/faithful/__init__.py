@@ -1,0 +1,1 @@
+"""The HtFLlib form of FedAvg, FD and FedProto, held against loops that share no code with it."""
