@@ -108,6 +108,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     check_study(settings, where=arguments.file)
     require_source(settings.data.source, arguments.data_dir)
+    public = getattr(settings.data, "public", None)
+    if public is not None and public.kind == "source":
+        require_source(public.source, arguments.data_dir)
     if arguments.check or arguments.force:  # nothing is moved aside for a study that cannot run
         from fedjax_kd.training import default_execution
 

@@ -14,6 +14,15 @@ jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
 BY_METHOD = "test_catalog_laws.py"
+LONG = {  # groups of a minute or so begin first, so that no process is left alone with one
+    "test_catalog_hosts.py",
+    "test_dt_kd_stages.py",
+    "test_family_study.py",
+    "test_hosts.py",
+    "test_rounds_paper.py",
+    "test_run_dt_kd.py",
+    "test_run_rounds_study.py",
+}
 
 
 def group_of(item: pytest.Item) -> str:
@@ -23,6 +32,7 @@ def group_of(item: pytest.Item) -> str:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:
         item.add_marker(pytest.mark.xdist_group(group_of(item)))
 

@@ -4,6 +4,7 @@ from fedjax_kd.exchange.channel import Channel as Channel
 from fedjax_kd.exchange.channel import compose as compose
 from fedjax_kd.exchange.channel import exact as exact
 from fedjax_kd.exchange.channel import memory_of_clients as memory_of_clients
+from fedjax_kd.exchange.channel import numbers_of as numbers_of
 from fedjax_kd.exchange.channel import traced_numbers as traced_numbers
 from fedjax_kd.exchange.channel import without_numbers as without_numbers
 from fedjax_kd.exchange.class_table import ClassTable as ClassTable

@@ -121,6 +121,21 @@ def traced_numbers(channel: Channel) -> Any:
     return jax.tree.map(jnp.float32, channel.numbers)
 
 
+def numbers_of(channel: Channel, numbers: Any) -> Any:
+    """The numbers that hyper-parameters carry for a channel.
+
+    Raises:
+        ValueError: if there are none and the channel reads some.
+    """
+    reads = {Stage.NOISE, Stage.SECURE_SUM} & set(channel.stages)
+    if reads and not jax.tree.leaves(numbers):
+        raise ValueError(
+            "hparams.upload: found no numbers; allowed: those of the channel, as traced_numbers "
+            "gives them"
+        )
+    return numbers
+
+
 def memory_of_clients(channel: Channel, like: Sent, n_clients: int) -> Any:
     """What `n_clients` clients remember before they have sent anything: arrays [K, ...].
 

@@ -1,15 +1,20 @@
 """Clipping an upload and adding Gaussian noise to it: what client-level privacy is made of.
 
-The whole upload of a client is scaled down to at most a norm, and noise of `multiplier` times that
-norm hides it. What the multiplier is worth over a number of rounds says
-`fedjax_kd.exchange.accountant`. The unit is a client: one client more or less changes the sum of
-the uploads by at most the norm. So the upload must be a sum from zero: class totals with their
-counts, scores, or the change of a model rather than the model.
+The whole upload of a client is clipped to at most a norm, and noise of `multiplier` times that norm
+hides it. What the multiplier is worth over a number of rounds says `fedjax_kd.exchange.accountant`.
+The unit is a client, and neighbours differ in one client's upload being zeros: that moves the sum
+of the uploads, and the upload itself, by at most the norm. (For neighbours in which any upload
+stands in for another the norm counts twice.) So the upload must be a sum from zero: class vectors
+with their counts, scores, or the change of a model rather than the model. What goes beside it, such
+as by how many examples an upload is weighed, is not hidden.
+
+An upload is scaled as a whole. One whose rows have counts keeps them, at most 1 each: every one of
+its R rows is clipped by itself, its vector to the square root of clip^2 / R - 1.
 """
 
 from dataclasses import replace
 from functools import lru_cache
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -92,17 +97,34 @@ def _channel(noise: Noise, rows: Rows) -> Channel:
             sent = replace(sent, rows=everything, row_bits=price)
         shared_by = numbers.participants if noise == "share" else 1.0
         deviation = numbers.multiplier * numbers.clip / jnp.sqrt(jnp.float32(shared_by))
-        scale = clip_scale(sent, numbers.clip)
+        clipped = clip_upload(sent, numbers.clip)
         places = jax.tree.structure(sent.values).unflatten(range(len(jax.tree.leaves(sent.values))))
 
         def disturb(place, values, there):
             drawn = jax.random.normal(jax.random.fold_in(key, place), values.shape)
-            return jnp.where(there, values * scale + deviation * drawn, 0.0)
+            return jnp.where(there, values + deviation * drawn, 0.0)
 
-        values = jax.tree.map(disturb, places, sent.values, held(sent))
+        values = jax.tree.map(disturb, places, clipped, held(sent))
         return memory, replace(sent, values=values, simplex=False)
 
     return Channel(lambda like: (), send, stages=(Stage.NOISE,))
+
+
+def clip_upload(sent: Sent, clip: jax.typing.ArrayLike) -> Any:
+    """The values with an L2 norm of at most `clip`; numbers that are not finite count as zero."""
+    finite = jax.tree.map(lambda leaf: jnp.where(jnp.isfinite(leaf), leaf, 0.0), sent.values)
+    if not sent.counted:
+        scale = clip_scale(replace(sent, values=finite), clip)
+        return jax.tree.map(lambda leaf: leaf * scale, finite)
+
+    def by_row(values):
+        vectors, counts = values[:, :-1], values[:, -1:]
+        room = jnp.sqrt(jnp.maximum(clip * clip / values.shape[0] - 1.0, 0.0))
+        norms = jnp.sqrt(jnp.sum(vectors * vectors, axis=1, keepdims=True))
+        scale = jnp.where(norms > room, room / jnp.where(norms > 0, norms, 1.0), 1.0)
+        return jnp.concatenate([vectors * scale, jnp.clip(counts, 0.0, 1.0)], axis=1)
+
+    return jax.tree.map(by_row, finite)
 
 
 def clip_scale(sent: Sent, clip: jax.typing.ArrayLike) -> jax.Array:

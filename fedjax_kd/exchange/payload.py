@@ -45,6 +45,8 @@ class Sent:
         entries: the same pytree of bool [R, m], which numbers of a row there are at all, for
             sub-models; None for all of them.
         simplex: static; whether every row that is there is a probability vector.
+        counted: static; whether the last number of every row is its count, which channels neither
+            scale nor round.
     """
 
     values: Tree
@@ -52,6 +54,7 @@ class Sent:
     row_bits: Tree
     entries: Tree = None
     simplex: bool = struct.field(pytree_node=False, default=False)
+    counted: bool = struct.field(pytree_node=False, default=False)
 
 
 def rows_of_scores(scores: PublicScores, *, probabilities: bool = False) -> Sent:
@@ -84,7 +87,7 @@ def rows_of_table(table: ClassTable, *, counted: bool = True) -> Sent:
     values = table.totals
     if counted:
         values = jnp.concatenate([values, table.counts[:, None]], axis=1)
-    return _exactly(values, table.counts > 0.5, None)
+    return replace(_exactly(values, table.counts > 0.5, None), counted=counted)
 
 
 def table_of_rows(

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from fedjax_kd.exchange.channel import Channel, Stage
-from fedjax_kd.exchange.payload import Sent, held, row_sizes
+from fedjax_kd.exchange.payload import BITS_PER_VALUE, Sent, held, row_sizes
 
 LARGEST_BITS = 16
 SIDE_BITS = 64  # least and largest number of a row, 32 bits each
@@ -92,7 +92,8 @@ def uniform(bits: int) -> Channel:
         bits: b, 1 to 16; the grid has 2^b points.
 
     Returns:
-        A channel in which a present row takes b bits a number and 64 for the ends of its grid.
+        A channel in which a present row takes b bits a number and 64 for the ends of its grid. A
+        count at the end of a row stays as it is and takes 32 bits.
 
     Raises:
         ValueError: if `bits` is out of range.
@@ -110,10 +111,17 @@ def uniform(bits: int) -> Channel:
             low = jnp.where(jnp.isfinite(low), low, 0.0)
             return jnp.where(there, low + step * jnp.round((values - low) / step), 0.0)
 
-        def price(rows, size):
-            return jnp.where(rows, bits * size + SIDE_BITS, 0.0)
+        def but_for_counts(values, there):
+            if not sent.counted:
+                return quantise(values, there)
+            coarse = quantise(values[:, :-1], there[:, :-1])
+            return jnp.concatenate([coarse, values[:, -1:]], axis=1)
 
-        values = jax.tree.map(quantise, sent.values, held(sent))
+        def price(rows, size):
+            whole = BITS_PER_VALUE - bits if sent.counted else 0
+            return jnp.where(rows, bits * size + SIDE_BITS + whole, 0.0)
+
+        values = jax.tree.map(but_for_counts, sent.values, held(sent))
         row_bits = jax.tree.map(price, sent.rows, row_sizes(sent))
         return memory, replace(sent, values=values, row_bits=row_bits, simplex=False)
 

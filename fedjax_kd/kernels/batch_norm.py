@@ -70,7 +70,8 @@ def batch_norm(
         raise ValueError(f"mask must be [{batch}], one value per example; got {mask.shape}")
 
     if not train:
-        gain = scale * lax.rsqrt(running.variance + epsilon)
+        # Noise or few bits on the way to a server can leave a variance below zero.
+        gain = scale * lax.rsqrt(jnp.maximum(running.variance, 0.0) + epsilon)
         shift = offset - running.mean * gain
         return x * _per_channel(gain) + _per_channel(shift), running
 

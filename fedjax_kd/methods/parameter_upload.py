@@ -19,6 +19,7 @@ from fedjax_kd.exchange import (
     Channel,
     bits_of,
     memory_of_clients,
+    numbers_of,
     parameters_of_rows,
     rows_of_parameters,
 )
@@ -88,11 +89,7 @@ def send_parameters(
     Raises:
         ValueError: if the channel has numbers and the hyper-parameters have none.
     """
-    numbers = () if isinstance(at.numbers, Rates) else at.numbers.upload
-    if jax.tree.leaves(upload.numbers) and not jax.tree.leaves(numbers):
-        raise ValueError(
-            f"hparams.upload: found none; allowed: the channel's numbers, such as {upload.numbers}"
-        )
+    numbers = numbers_of(upload, () if isinstance(at.numbers, Rates) else at.numbers.upload)
     as_it_is = not upload.stages
     sent = trained if as_it_is else jax.tree.map(jnp.subtract, trained, received)
     if upload.sum_only:

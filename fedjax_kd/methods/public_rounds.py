@@ -23,6 +23,7 @@ from fedjax_kd.exchange import (
     coordinate_median,
     fit_student,
     memory_of_clients,
+    numbers_of,
     rows_of_scores,
     scores_of,
     scores_of_rows,
@@ -219,9 +220,9 @@ def speak_and_digest(
                 model, variables, at.table, asked.indices, asked.counts, kind=exchange.kind
             )
             scores = PublicScores(values, jnp.arange(values.shape[0]) < asked.counts)
-            memory, sent = upload.send(
-                at.channel_key, own.memory, at.numbers.upload, _as_sent(scores, exchange.kind)
-            )
+            numbers = numbers_of(upload, at.numbers.upload)
+            rows = _as_sent(scores, exchange.kind)
+            memory, sent = upload.send(at.channel_key, own.memory, numbers, rows)
             first = (own.rounds == 0).astype(jnp.float32)
             arrived = scores_of_rows(sent)
             kept = Speaker(variables, own.rounds + 1, memory)

@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 import jax
 import jax.numpy as jnp
 
-from fedjax_kd.exchange import Channel, bits_of, class_table, memory_of_clients
+from fedjax_kd.exchange import Channel, bits_of, class_table, memory_of_clients, numbers_of
 from fedjax_kd.exchange.channel import Stage
 from fedjax_kd.exchange.class_table import ClassTable
 from fedjax_kd.exchange.payload import rows_of_table, table_of_rows
@@ -25,8 +25,16 @@ def counted(upload: Channel, average: Average) -> bool:
 
     Where clients weigh alike every class that is there counts one, which needs no number, unless
     the channel hides which classes are there.
+
+    Raises:
+        ValueError: if such a channel would have to hide numbers of examples.
     """
     hiding = {Stage.NOISE, Stage.SECURE_SUM} & set(upload.stages)
+    if hiding and average == "examples":
+        raise ValueError(
+            "average: found 'examples' with noise or a secure sum; allowed: 'clients', whose "
+            "counts are no larger than 1"
+        )
     return average == "examples" or bool(hiding)
 
 
@@ -76,9 +84,11 @@ def send(
     totals, counts = class_table.one_vote_a_class(*table) if average == "clients" else table
     with_counts = counted(upload, average)
     rows = rows_of_table(ClassTable(totals, counts, at.shared), counted=with_counts)
-    memory, sent = upload.send(at.channel_key, memory, at.numbers.upload, rows)
+    numbers = numbers_of(upload, at.numbers.upload)
+    memory, sent = upload.send(at.channel_key, memory, numbers, rows)
     there = table_of_rows(sent, at.shared, counted=with_counts)
-    return (there, memory), (there.totals, there.counts, jnp.int32(1)), bits_of(sent)
+    speaks = (at.count > 0).astype(jnp.int32)
+    return (there, memory), (there.totals, there.counts, speaks), bits_of(sent)
 
 
 def round_of_all(

@@ -15,6 +15,9 @@ def unknown_names(settings: Study) -> Iterator[tuple[str, str, tuple[str, ...]]]
 
     if settings.data.source not in SOURCES:
         yield "data.source", settings.data.source, tuple(SOURCES)
+    public = getattr(settings.data, "public", None)  # only some studies have any
+    if public is not None and public.kind == "source" and public.source not in SOURCES:
+        yield "data.public.source", public.source, tuple(SOURCES)
     for path, spec in models_of(settings):
         if spec.name not in MODELS:
             yield f"{path}.name", spec.name, tuple(MODELS)

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from fedjax_kd.methods.catalog import METHODS
 from fedjax_kd.study.settings_family import REFERENCE, FamilyStudy
 from fedjax_kd.study.settings_upload import ClipAndNoise, Quantise
 
 ON_PUBLIC_EXAMPLES = ("fedmd", "ds_fl", "feddf")
 EQUAL_FEATURES = ("lg_fedavg", "fedproto")  # heads, or features, of all architectures meet
-NEEDS_SINGLE_UPLOADS = {"feddf": "its server teaches by the users' models one by one"}
+COUNTS_BY_EXAMPLES = ("fedavg", "fedprox", "lg_fedavg", "feddf")  # uploads weigh unequally
 SENDS_PROBABILITIES = ("ds_fl",)
 
 # A channel's place in the order in which an upload passes them; a secure sum ends it.
@@ -35,6 +36,11 @@ def rules_of_family(settings: FamilyStudy) -> Iterator[str]:
 
 def _public(settings: FamilyStudy) -> Iterator[str]:
     public, chosen = settings.data.public, settings.public_set
+    if chosen.sharpen.kind == "none" and chosen.sharpen.strength is not None:
+        yield (
+            f"public_set.sharpen.strength: found {chosen.sharpen.strength} with kind none; "
+            "allowed: null"
+        )
     wanting = [name for name in settings.contestants if name in ON_PUBLIC_EXAMPLES]
     if public is None:
         if wanting:
@@ -70,11 +76,16 @@ def _upload(settings: FamilyStudy) -> Iterator[str]:
             "upload: found delta and secure_sum; allowed: one of them, for a server that sees "
             "sums only cannot keep a user's old rows"
         )
-    for name, reason in NEEDS_SINGLE_UPLOADS.items():
-        if "secure_sum" in kinds and name in settings.contestants:
+    if "quantise" in kinds and "secure_sum" in kinds:
+        yield (
+            "upload: found quantise and secure_sum; allowed: one of them, for under masks every "
+            "number takes the secure sum's bits"
+        )
+    for name in settings.contestants:
+        if "secure_sum" in kinds and METHODS[name].receiver_reads == "uploads":
             yield (
                 f"upload: found secure_sum with the contestant {name}; allowed: contestants whose "
-                f"server needs sums alone; {reason}"
+                "server needs sums alone, while this one's looks at each upload by itself"
             )
     if "delta" in kinds and settings.data.public is not None:
         wanting = [name for name in settings.contestants if name in ON_PUBLIC_EXAMPLES[:2]]
@@ -93,6 +104,17 @@ def _upload(settings: FamilyStudy) -> Iterator[str]:
             yield (
                 f"upload.{index}.noise: found share with participation.drop_out {drop_out}; "
                 "allowed: each, for the sum of fewer uploads carries less noise"
+            )
+        if isinstance(step, ClipAndNoise) and step.noise == "share" and "secure_sum" not in kinds:
+            yield (
+                f"upload.{index}.noise: found share without a secure_sum after it; allowed: each, "
+                "for who reads single uploads sees a share of the noise only"
+            )
+        weighed = [name for name in settings.contestants if name in COUNTS_BY_EXAMPLES]
+        if isinstance(step, ClipAndNoise) and step.noise == "share" and weighed:
+            yield (
+                f"upload.{index}.noise: found share with {', '.join(weighed)}; allowed: each, for "
+                "uploads that weigh by their examples can move the sum by more than the clip"
             )
         if isinstance(step, Quantise) and step.form == "largest_remainder":
             if "clip_and_noise" in kinds:

@@ -26,6 +26,8 @@ def rules_of_rounds(settings: RoundsStudy) -> Iterator[str]:
     drops = settings.learning_rate_drop.rounds
     if any(later <= earlier for earlier, later in pairwise(drops)):
         yield f"learning_rate_drop.rounds: found {list(drops)}; allowed: numbers in rising order"
+    if settings.data.public is not None and not isinstance(settings, FamilyStudy):
+        yield f"data.public: found a section; allowed: null, for {settings.method} uses none"
     if isinstance(settings, OnDeviceKdStudy):
         yield from _on_device_kd(settings)
         return

@@ -1,6 +1,7 @@
 """From the settings of a study of the family to its methods and their numbers."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import jax.numpy as jnp
@@ -20,6 +21,7 @@ from fedjax_kd.methods.parameter_upload import SendingRates
 from fedjax_kd.study.contestant_rates import Built, rates_of
 from fedjax_kd.study.rounds_setup import RoundsSetup
 from fedjax_kd.study.settings_family import FamilyStudy
+from fedjax_kd.study.settings_upload import ClipAndNoise
 from fedjax_kd.study.upload_channel import channel_of
 from fedjax_kd.training import Execution, Rates, rates
 
@@ -38,6 +40,7 @@ def family_contestant(
     Raises:
         ValueError: if the method refuses its models, its options or what happens to the uploads.
     """
+    _check_clips(settings, setup.source.n_classes, name)
     channel = channel_of(settings)
     values, numbers = rates_of(settings, name), traced_numbers(channel)
     build, options, hparams = _parts(settings, setup, name, values, numbers)
@@ -56,13 +59,25 @@ def family_contestant(
     return method, hparams
 
 
+def _check_clips(settings: FamilyStudy, n_classes: int, name: str) -> None:
+    """Each class of a table has a count of 1 beside its vector: the clip has to leave it room."""
+    for index, step in enumerate(settings.upload):
+        if not isinstance(step, ClipAndNoise) or name not in ("fd", "fedproto"):
+            continue
+        if step.clip**2 <= n_classes:
+            raise ValueError(
+                f"upload.{index}.clip: found {step.clip:g}; allowed with {name}: above "
+                f"{n_classes**0.5:.3g}, the square root of the number of classes, each of which "
+                "has a count of 1 beside its vector"
+            )
+
+
 def _parts(
     settings: FamilyStudy, setup: RoundsSetup, name: str, values: Rates, upload: Any
 ) -> tuple[Callable[..., Any], dict[str, Any], Any]:
     """The builder of a contestant, its own options and its hyper-parameters."""
     public = settings.public_set
-    momentum = settings.training.momentum
-    digest = rates(public.digest_learning_rate, momentum)
+    digest = replace(values, learning_rate=jnp.float32(public.digest_learning_rate))
     drawn: int | None = public.per_round
     if settings.data.public is not None and drawn == settings.data.public.examples:
         drawn = None  # all of them, in the same order in every round
@@ -92,7 +107,7 @@ def _parts(
         return fedmd, {**asked, **options}, FedMdRates(values, digest, upload)
     if name == "ds_fl":
         options = {"digest_epochs": public.digest_epochs, "sharpen": public.sharpen.kind}
-        strength = jnp.float32(public.sharpen.strength)
+        strength = jnp.float32(public.sharpen.chosen_strength)
         return ds_fl, {**asked, **options}, DsFlRates(values, digest, strength, upload)
     options = {"server_steps": public.server_steps, "server_optimiser": public.server_optimiser}
     server = rates(public.server_learning_rate)

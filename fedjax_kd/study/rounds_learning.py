@@ -167,6 +167,6 @@ def _require_finite_extra(name: str, values: np.ndarray, seen: int) -> None:
     lost = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
     if len(lost):
         raise Diverged(
-            f"{name} is not finite in round {seen + lost[0] + 1}; a lower training.learning_rate "
-            "or a training.gradient_clip above 0 may help"
+            f"{name} is not finite in round {seen + lost[0] + 1}; lower learning rates or a "
+            "training.gradient_clip above 0 may help"
         )

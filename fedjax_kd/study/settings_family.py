@@ -47,12 +47,18 @@ REFERENCE = "local"  # the row that every exchange has to beat
 class Sharpening:
     """How DS-FL makes the mean of the users' scores more certain.
 
-    `era` is softmax(p / strength) of probabilities p, with less the sharper; `power` is p to the
-    power of strength, with more the sharper. 0.1 is DS-FL's temperature (arXiv:2008.06180).
+    `era` is softmax(p / strength) of probabilities p, with less the sharper, and by default 0.1,
+    DS-FL's temperature (arXiv:2008.06180); `power` is p to the power of strength, with more the
+    sharper, and by default 2, as SCARLET has it. `none` has no strength.
     """
 
     kind: Literal["era", "power", "none"] = "era"
-    strength: Positive = 0.1
+    strength: Positive | None = None
+
+    @property
+    def chosen_strength(self) -> float:
+        """The strength, or the default of the kind; 1 where there is none."""
+        return self.strength or {"era": 0.1, "power": 2.0, "none": 1.0}[self.kind]
 
 
 @dataclass(config=_checked, frozen=True)
@@ -60,11 +66,12 @@ class PublicSet:
     """What is done with the public examples that `data.public` says where to take from.
 
     `per_round` of them are drawn for each round. Users digest the common scores on them for
-    `digest_epochs`. `server_steps` is how long the server distils in FedDF; 0 leaves FedAvg within
-    each architecture. Its optimiser and that one's learning rate are those of the authors' code
-    (arXiv:2006.07242), which takes up to 10,000 steps. Before a user's first round of FedMD come
-    `pretraining_epochs` on the public examples' labels and `pretraining_own_epochs` on its own. All
-    other numbers are assumptions of ours.
+    `digest_epochs`, with the momentum, weight decay and clip of `training`. `server_steps` is how
+    long the server distils in FedDF; 0 leaves FedAvg within each architecture. Its optimiser and
+    that one's learning rate are those of the authors' code (arXiv:2006.07242), which takes up to
+    10,000 steps. Before a user's first round of FedMD come `pretraining_epochs` on the public
+    examples' labels and `pretraining_own_epochs` on its own. All other numbers are assumptions of
+    ours.
     """
 
     per_round: Count = 200
@@ -90,7 +97,8 @@ class FamilyStudy:
     among the contestants: it is the reference that the others are held against.
 
     Where a number below is a paper's, it is said so; the others are assumptions of ours. `hard`
-    shares of FML (alpha and beta) and `prototype_weight` are the authors' code's.
+    shares of FML (alpha and beta) are those of HtFLlib's scripts, and `prototype_weight` is the
+    authors' code's.
     """
 
     method: Literal["family"]

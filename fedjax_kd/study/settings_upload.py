@@ -44,7 +44,7 @@ class ClipAndNoise:
     be given: then it is the least one with which all rounds together are (epsilon, delta)
     differentially private for a user who takes part in each of them. `noise: each` gives every
     upload the whole of it; `share` gives every user the part with which the sum over the round's
-    participants carries it once, so that only the sum is private.
+    participants carries it once, so that only the sum is private: a secure sum has to follow.
     """
 
     kind: Literal["clip_and_noise"] = "clip_and_noise"
@@ -59,7 +59,9 @@ class ClipAndNoise:
 class SecureSum:
     """The server gets the sum over the users in fixed-point numbers, and no upload by itself.
 
-    Numbers of larger size than `largest` are clipped to it.
+    Numbers of larger size than `largest` are clipped to it, so it has to cover what is sent: noise,
+    if any was added (of several times its deviation), and, where models are weighed by their users'
+    examples, changes of parameters times that number.
     """
 
     kind: Literal["secure_sum"] = "secure_sum"

@@ -33,8 +33,10 @@ def channel_of(settings: FamilyStudy) -> Channel:
 def privacy_of(settings: FamilyStudy) -> dict[str, Any] | None:
     """What the noise of the study is worth, for the manifest; None where no noise is added.
 
-    Epsilon is that of a user whose upload of every round is read; it is None without
-    `dp-accounting`, and where what is sent is the sum of shares, it holds for the sum alone.
+    Epsilon is that of a user whose upload of every round is read, or the sum of all where each adds
+    a share of the noise; it is None without `dp-accounting`. Neighbours differ in one user's
+    uploads being zeros. By how many examples an upload is weighed, in the methods that weigh so, is
+    not hidden by it.
     """
     for step in settings.upload:
         if isinstance(step, ClipAndNoise):
@@ -48,6 +50,8 @@ def privacy_of(settings: FamilyStudy) -> dict[str, Any] | None:
                 "clip": step.clip,
                 "multiplier": multiplier,
                 "noise": step.noise,
+                "holds_for": "each upload" if step.noise == "each" else "the sum of the uploads",
+                "neighbours": "one user's uploads are zeros",
                 "rounds": settings.rounds,
                 "delta": step.delta,
                 "epsilon": spent,

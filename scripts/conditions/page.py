@@ -19,6 +19,11 @@ HEAD = (
     "Traffic [Gbit]",
     "Work [TFLOP]",
 )
+TO_TARGETS = (
+    "Traffic to 80 and 90 % is that of all clients, up and down, until a contestant reached that",
+    "share of the best accuracy that any contestant had on the clients' own test data, seed by",
+    "seed; *never* where it did not with some seed.",
+)
 TO_THE_BEST = {"bits_to_80": "To 80 % of the best [Mbit]", "bits_to_90": "To 90 % [Mbit]"}
 
 
@@ -86,6 +91,7 @@ def page_text(
         "Means over the clients, then over the seeds, with half the width of the 95 % t interval",
         "over the seeds. *Best* is the best evaluated round, *last* the last one. Time, energy and",
         "traffic are those of the whole run in a simulated cell, whose constants are assumptions.",
+        *(TO_TARGETS if conditions[0].reference else ()),
         "",
         f"![Accuracy of every contestant on {words}](conditions.svg)",
         "",

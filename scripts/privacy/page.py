@@ -77,9 +77,11 @@ def page_text(
         "Quantised: class tables on an even grid between a row's least and largest number (its two"
         " ends cost 64 bits more), public scores by largest remainders (one bit: one-hot), priced"
         " at the fixed length of a row. Secure sum: unsigned fixed point, each number as many bits"
-        " as the sum of all users needs; rows of absent classes cost as much as the others.",
+        " as the sum of all users needs; rows of absent classes cost as much as the others, and"
+        " each class has its count beside its vector. An entry is one of the C x C of a class table"
+        " or P x C of public scores: a user sends exact or quantised rows of its own classes only.",
         "",
-        "| method | channel | bits asked for | bits crossed per number | own accuracy [%] |",
+        "| method | channel | bits asked for | bits crossed per entry | own accuracy [%] |",
         "|---|---|--:|--:|--:|",
     ]
     for row in (each for each in rows if each.channel not in ("noise", "nothing sent")):

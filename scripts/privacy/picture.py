@@ -51,7 +51,7 @@ def draw(summary: pd.DataFrame, users: int) -> str:
         noise.set_xlabel(f"epsilon at delta 1e-5, a client of {users} (smaller is more private)")
         noise.set_ylabel("accuracy on own test data, last round [%]", color=MUTED)
         noise.set_title("Noise; dotted: the method without it")
-        bits.set_xlabel("bits sent for each number of the upload")
+        bits.set_xlabel("bits sent for each entry of the whole table or score matrix")
         bits.set_title("Bits")
         bits.xaxis.set_major_formatter(ScalarFormatter())
         for axes in (noise, bits):

@@ -12,6 +12,7 @@ from fedjax_kd.exchange import (
     rows_of_parameters,
     rows_of_table,
     traced_numbers,
+    uniform,
 )
 from fedjax_kd.exchange.noise import ClipAndNoise
 
@@ -112,3 +113,22 @@ def test_numbers_are_traced_and_may_differ_by_client():
 def test_options_out_of_range_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         clip_and_noise(**options)
+
+
+def test_a_table_is_clipped_row_by_row_and_keeps_its_counts():
+    """Three classes, one absent: sqrt(clip^2 / 3 - 1) is left for each vector."""
+    totals = jnp.array([[30.0, 40.0], [0.3, 0.4], [0.0, 0.0]])
+    table = ClassTable(totals, jnp.array([1.0, 1.0, 0.0]), jnp.int32(0))
+    sent = send(clip_and_noise(3.0), rows_of_table(table))
+    room = np.sqrt(2.0)
+    want = [[0.6 * room, 0.8 * room, 1.0], [0.3, 0.4, 1.0], [0.0, 0.0, 0.0]]
+    np.testing.assert_allclose(sent.values, want, rtol=1e-6)
+    assert norm(sent) <= 3.0
+    coarse = uniform(1).send(KEY, (), (), rows_of_table(table))[1]
+    np.testing.assert_array_equal(coarse.values[:, -1], [1.0, 1.0, 0.0])
+    assert float(bits_of(coarse)) == 2 * (2 * 1 + 64 + 32)
+
+
+def test_what_is_not_finite_does_not_get_past_the_clip():
+    wild = rows_of_parameters({"a": jnp.array([jnp.inf, jnp.nan, 3.0, 4.0])})
+    np.testing.assert_allclose(send(clip_and_noise(1.0), wild).values["a"], [[0, 0, 0.6, 0.8]])

@@ -17,7 +17,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 
 from fedjax_kd.clients import Population, every_group, groups_by_turns, population, select
 from fedjax_kd.data import IndexTable, UserSplit, example_table, load_source
-from fedjax_kd.methods.catalog import METHODS
+from fedjax_kd.exchange import clip_and_noise, compose, delta, traced_numbers, without_numbers
 from fedjax_kd.methods.contract import Federation, Method, Round
 from fedjax_kd.methods.decentralised_fedavg import decentralised_fedavg
 from fedjax_kd.methods.decentralised_fml import FmlRates as DecentralisedFmlRates
@@ -50,6 +50,7 @@ EPOCHS, BATCH_SIZE = 2, 4
 LOCAL: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
 WEAK_AND_STRONG: dict[str, Any] = {"strong": 2, "cohort": 2, "steps": 3, "batch_size": BATCH_SIZE}
 ACTIVE = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 0]], bool)
+CHANNEL = compose(clip_and_noise(4.0, 0.05), delta())
 HPARAMS: dict[str, Any] = {
     "local": lambda: rates(0.1),
     "fedavg": lambda: rates(0.1),
@@ -76,6 +77,9 @@ HPARAMS: dict[str, Any] = {
     "fedmd": lambda: FedMdRates(rates(0.1), rates(0.05)),
     "ds_fl": lambda: DsFlRates(rates(0.1), rates(0.05), jnp.float32(0.5)),
     "feddf": lambda: FedDfRates(rates(0.1), rates(0.01)),
+    "fd, noise, delta": lambda: FdRates(
+        rates(0.1), jnp.float32(1), jnp.float32(2), traced_numbers(CHANNEL)
+    ),
 }
 """By method; large steps and no zero, so that an error of one form could not hide."""
 BUILD: dict[str, Callable[[Execution], Method]] = {
@@ -104,6 +108,9 @@ BUILD: dict[str, Callable[[Execution], Method]] = {
     "fedmd": lambda on: fedmd(models(), execution=on, public_epochs=1, per_round=6, **LOCAL),
     "ds_fl": lambda on: ds_fl(models(), execution=on, per_round=6, **LOCAL),
     "feddf": lambda on: feddf(models(), execution=on, server_steps=3, per_round=6, **LOCAL),
+    "fd, noise, delta": lambda on: fd(
+        models(), execution=on, upload=without_numbers(CHANNEL), **LOCAL
+    ),
 }
 WITH_ROLES = frozenset(
     {
@@ -118,14 +125,28 @@ WITH_ROLES = frozenset(
 """Methods that give work to some of the active clients only."""
 SUM_MEETS_CLIENTS = WITH_ROLES | {"fedmd", "ds_fl"}
 """Methods in which what all clients sent reaches them within the round, in the sum's rounding."""
-GROUPED = frozenset(METHODS) - {"fedavg", "fd", "on_device_kd", "server_ensemble"}
+EVERY = tuple(BUILD)
+"""The methods of the catalogue, and one with a channel that draws and remembers."""
+GROUPED = frozenset(EVERY) - {"fedavg", "fd", "on_device_kd", "server_ensemble"}
 """Methods of two architectures: users 0 and 2 of a point have the first, user 1 the second."""
 IN_EVERY_FORM = frozenset({"fedavg", "fd", "on_device_kd", "dfml"})
 """The others are run in `FORM_OF_ALL` only: forms are the engine's, and no method knows of them."""
 FORM_OF_ALL = "chunked:2 on 2"
 
 DT_KD = "dt_kd"
-NAMES = (*METHODS, DT_KD)
+ON_SEVERAL_HOSTS = (
+    "fedavg",
+    "fd",
+    "on_device_kd",
+    "dfml",
+    "def_kt",
+    "pfedafm",
+    "fml",
+    "ds_fl",
+    "feddf",
+    DT_KD,
+)
+"""Every way of the catalogue in which clients, servers and public data meet, and DT-KD's."""
 
 
 def _ramp() -> dict[str, Any]:
@@ -299,7 +320,7 @@ def run_reference(name: str, execution: Execution) -> dict[str, np.ndarray]:
     """Every array that three rounds of a method leave, on the host, by its path.
 
     Args:
-        name: one of `NAMES`.
+        name: of a method, or `DT_KD`.
         execution: how; its devices may belong to several processes, each of which gets everything.
     """
     return on_host(run_distil(execution) if name == DT_KD else run_loop(name, execution), execution)
@@ -356,11 +377,14 @@ def each_client(whole: Federation, clients) -> list[Any]:
 
 
 def meddled(whole: Federation, clients, idle: np.ndarray):
-    """The clients' state with every number of the idle ones one higher."""
+    """The clients' state with every number of the idle ones one higher, and no flag as it was."""
 
     def raise_rows(part, group):
         touched = jnp.asarray(np.flatnonzero(np.isin(np.asarray(group), np.flatnonzero(idle))))
-        return jax.tree.map(lambda leaf: leaf.at[touched].add(jnp.ones((), leaf.dtype)), part)
+        return jax.tree.map(lambda leaf: leaf.at[touched].set(another(leaf[touched])), part)
+
+    def another(old):
+        return ~old if old.dtype == bool else old + jnp.ones((), old.dtype)
 
     if not whole.groups:
         return raise_rows(clients, np.arange(len(idle)))

@@ -1,4 +1,4 @@
-"""One of the processes of `test_catalog_hosts.py`: every method's reference, kept as arrays.
+"""One of the processes of `test_catalog_hosts.py`: the references of methods, kept as arrays.
 
 Words: coordinator, number of processes, index, file to write.
 """
@@ -19,7 +19,7 @@ def main(coordinator: str, processes: str, process: str, path: str) -> int:
     execution = default_execution()
     meet(execution)
     found = {"devices": np.asarray([device.process_index for device in execution.devices])}
-    for name in cases.NAMES:
+    for name in cases.ON_SEVERAL_HOSTS:
         for where, array in cases.run_reference(name, execution).items():
             found[name + where] = array
     np.savez(path, allow_pickle=False, **found)

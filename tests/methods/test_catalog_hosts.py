@@ -1,4 +1,4 @@
-"""Every method of the catalog over two processes gives what it gives over one.
+"""Methods of every kind over two processes give what they give over one.
 
 Two processes of one device each run the same programs as one process of two devices, so they differ
 from one device only as two devices do: float32 sums over clients are taken in another order, 1e-7
@@ -30,7 +30,7 @@ def test_the_clients_were_divided_between_the_processes(found):
     assert found[0]["devices"].tolist() == [0, 1]
 
 
-@pytest.mark.parametrize("name", cases.NAMES)
+@pytest.mark.parametrize("name", cases.ON_SEVERAL_HOSTS)
 def test_two_processes_agree_with_one(name, found):
     want = cases.run_reference(name, cases.reference_execution())
     assert want

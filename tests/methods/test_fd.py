@@ -257,7 +257,7 @@ def test_bits_and_work_are_the_closed_forms(model, federation, solo):
     indices = federation.people.train.indices.at[2].set(one_class[0])  # client 2: one class only
     people = replace(federation.people, train=IndexTable(indices, federation.people.train.counts))
     states, reports = run(model, replace(federation, people=people), solo, [half, EVERYBODY])
-    row_bits = 32 * (C + 1)
+    row_bits = 32 * C  # all classes count one
     held = (states[1].clients[0].sent.counts > 0).sum(axis=1)
     assert held[2] == 1
     np.testing.assert_array_equal(reports[0].uplink_bits, half * held * row_bits)
@@ -270,6 +270,8 @@ def test_bits_and_work_are_the_closed_forms(model, federation, solo):
     flops = counts * EPOCHS * profile(model).training_flops
     np.testing.assert_allclose(reports[0].work_flops, half * flops)
     assert (reports[1].executed_flops >= reports[1].work_flops).all()
+    _, counted = run(model, replace(federation, people=people), solo, [half], average="examples")
+    np.testing.assert_array_equal(counted[0].uplink_bits, half * held * 32 * (C + 1))
 
 
 def test_a_client_without_examples_sends_nothing(model, federation, solo):
@@ -306,7 +308,7 @@ def test_own_share_is_what_the_server_has_of_it(model, federation, solo):
     chex.assert_trees_all_equal(sent.totals[3], coarse[1].server.totals[0])
     assert len(np.unique(sent.totals[3, 1])) <= 4
     held = (sent.counts[3] > 0).sum()
-    assert reports[0].uplink_bits[3] == held * (2 * (C + 1) + 64)
+    assert reports[0].uplink_bits[3] == held * (2 * C + 64)
 
 
 def test_the_order_as_stored_counts_whole_batches_only(model, federation, solo):

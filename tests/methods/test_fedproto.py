@@ -193,7 +193,7 @@ def test_bits_are_those_of_the_prototypes_that_exist(whole, solo):
             for k in range(N)
         ]
     )
-    row_bits = 32 * (D + 1)
+    row_bits = 32 * D
     np.testing.assert_array_equal(reports[0].uplink_bits, some * held * row_bits)
     assert not reports[0].downlink_bits.any()  # there are no prototypes yet
     known = (states[1].server.counts > 0).sum(axis=1)

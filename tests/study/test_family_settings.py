@@ -57,6 +57,9 @@ def test_every_contestant_has_a_name():
     assert " | ".join(CONTESTANTS["family"]) == allowed(FamilyContestant) == " | ".join(ALL)
 
 
+SHARED_NOISE = "upload=[{kind: clip_and_noise, multiplier: 1.0, noise: share}, {kind: secure_sum}]"
+
+
 @pytest.mark.parametrize(
     ("changes", "parts"),
     [
@@ -77,11 +80,23 @@ def test_every_contestant_has_a_name():
         ),
         (
             ["upload=[{kind: secure_sum}]", "contestants=[local, feddf]"],
-            ["upload: found secure_sum with the contestant feddf", "one by one"],
+            ["upload: found secure_sum with the contestant feddf", "each upload by itself"],
         ),
         (
-            ["upload=[{kind: secure_sum}, {kind: quantise}]"],
-            ["upload: found secure_sum, quantise; allowed: each at most once and in the order"],
+            ["upload=[{kind: secure_sum}, {kind: clip_and_noise, multiplier: 1.0}]"],
+            ["upload: found secure_sum, clip_and_noise; allowed: each at most once and in the"],
+        ),
+        (
+            ["upload=[{kind: quantise}, {kind: secure_sum}]"],
+            ["upload: found quantise and secure_sum; allowed: one of them"],
+        ),
+        (
+            ["upload=[{kind: clip_and_noise, multiplier: 1.0, noise: share}]"],
+            ["upload.0.noise: found share without a secure_sum after it; allowed: each"],
+        ),
+        (
+            ["public_set.sharpen={kind: none, strength: 2.0}"],
+            ["public_set.sharpen.strength: found 2.0 with kind none; allowed: null"],
         ),
         (
             ["upload=[{kind: delta}, {kind: secure_sum}]", "public_set.per_round=24"],
@@ -101,10 +116,21 @@ def test_every_contestant_has_a_name():
         ),
         (
             [
-                "upload=[{kind: clip_and_noise, multiplier: 1.0, noise: share}]",
+                SHARED_NOISE,
                 "participation.drop_out=0.1",
             ],
             ["upload.0.noise: found share with participation.drop_out 0.1; allowed: each"],
+        ),
+        (
+            [
+                SHARED_NOISE,
+                "contestants=[local, fd, fedavg]",
+            ],
+            ["upload.0.noise: found share with fedavg; allowed: each"],
+        ),
+        (
+            ["data.public={kind: source, source: no_such_set, examples: 24}"],
+            ["data.public.source: found 'no_such_set'"],
         ),
         (
             ["upload=[{kind: quantise, form: largest_remainder}]"],
@@ -193,14 +219,17 @@ def test_uploads_become_channels():
 
 def test_a_sweep_over_noise_is_one_method():
     def built(multiplier):
-        upload = f"upload=[{{kind: clip_and_noise, multiplier: {multiplier}}}]"
+        upload = f"upload=[{{kind: clip_and_noise, clip: 4.5, multiplier: {multiplier}}}]"
         return players_of("contestants=[local, fd]", upload)["fd"]
 
     one, other = built(1.0), built(2.0)
     assert one.method is other.method
-    assert [map(float, jax.tree.leaves(one.hparams))] != [
-        map(float, jax.tree.leaves(other.hparams))
-    ]
+    numbers, others = ([float(leaf) for leaf in jax.tree.leaves(p.hparams)] for p in (one, other))
+    assert numbers != others
+    with pytest.raises(ValueError, match=r"upload.0.clip: found 3; allowed with fd: above 3.16"):
+        players_of(
+            "contestants=[local, fd]", "upload=[{kind: clip_and_noise, clip: 3.0, epsilon: 1.0}]"
+        )
 
 
 @pytest.mark.parametrize("name", ["digits", "fashion_mnist", "paper"])
