@@ -50,7 +50,7 @@ EPOCHS, BATCH_SIZE = 2, 4
 LOCAL: dict[str, Any] = {"epochs": EPOCHS, "batch_size": BATCH_SIZE}
 WEAK_AND_STRONG: dict[str, Any] = {"strong": 2, "cohort": 2, "steps": 3, "batch_size": BATCH_SIZE}
 ACTIVE = np.array([[1, 1, 1, 1, 1, 1], [1, 0, 1, 0, 1, 1], [1, 1, 0, 0, 0, 0]], bool)
-CHANNEL = compose(clip_and_noise(4.0, 0.05), delta())
+CHANNEL = compose(clip_and_noise(4.0, 0.005), delta())
 HPARAMS: dict[str, Any] = {
     "local": lambda: rates(0.1),
     "fedavg": lambda: rates(0.1),
