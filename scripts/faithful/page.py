@@ -15,11 +15,10 @@ Both sides get the same examples, the same first weights and the same batches in
 Ours is the package's `fedavg`, `fd(form="htfllib")` and `fedproto(form="htfllib")`; theirs is
 `scripts/faithful/loop.py`, Python loops over dictionaries that share no code with the package. Both
 follow the code of HtFLlib (which lacks FedAvg: the same terms with PFLlib's weights): a client's
-training examples in a fixed order,
-the incomplete last batch dropped, plain SGD, one local epoch, class means gathered while training,
-plain means of those over the clients that hold a class. Scores are taken before each round's
-training, over the test examples of all clients together. FedProto predicts by the nearest
-prototype, and nothing before there are any."""
+training examples in a fixed order, the incomplete last batch dropped, plain SGD, one local epoch,
+class means gathered while training, plain means of those over the clients that hold a class. Scores
+are taken before each round's training, over the test examples of all clients together. FedProto
+predicts by the nearest prototype, and nothing before there are any."""
 
 
 def page(

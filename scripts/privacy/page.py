@@ -49,7 +49,7 @@ def page_text(
         f" {terms.rounds} rounds of {terms.epochs} epochs, all users in every round,"
         f" {len(terms.seeds)} seeds; accuracy on the users' own test data after the last round,"
         " mean ± half of the 95 % t interval. DS-FL has"
-        f" {terms.public} public examples and T = 0.5. All numbers here are our choices.",
+        f" {terms.public} public examples and T = 0.1. All numbers here are our choices.",
         "",
         "## Noise",
         "",

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import ScalarFormatter
+from matplotlib.ticker import FuncFormatter, NullLocator
 
 from fedjax_kd.report.drawing import picture_style, svg_document
 from fedjax_kd.report.palette import INK, MUTED
@@ -53,8 +53,10 @@ def draw(summary: pd.DataFrame, users: int) -> str:
         noise.set_title("Noise; dotted: the method without it")
         bits.set_xlabel("bits sent for each entry of the whole table or score matrix")
         bits.set_title("Bits")
-        bits.xaxis.set_major_formatter(ScalarFormatter())
+        noise.set_xticks(sorted(e for e in summary["epsilon"].unique() if np.isfinite(e)))
         for axes in (noise, bits):
+            axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+            axes.xaxis.set_minor_locator(NullLocator())
             axes.legend(fontsize=8, loc="lower right")
         return svg_document(figure)
 
