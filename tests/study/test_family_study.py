@@ -50,12 +50,12 @@ def test_bits_in_closed_form(folder):
     # Everybody takes part: 16 rows of probabilities up, and as many down, in every round.
     scores = ROUNDS * USERS * 2 * 16 * CLASSES * 32
     np.testing.assert_allclose(last_bits(folder, "ds_fl"), scores)
-    # FD sends a mean and a count for each class at hand, and gets all known ones from round 2 on.
+    # FD sends the mean of each class at hand, and gets those of all known ones from round 2 on.
     frame: Any = pd.read_parquet(folder / "partition.parquet")
     held = frame[(frame["split"] == "train") & (frame["count"] > 0)]
     up = held.groupby("seed")["class_id"].count().to_numpy()
     known = held.groupby("seed")["class_id"].nunique().to_numpy()
-    wanted = (ROUNDS * up + (ROUNDS - 1) * USERS * known) * 32 * (CLASSES + 1)
+    wanted = (ROUNDS * up + (ROUNDS - 1) * USERS * known) * 32 * CLASSES
     np.testing.assert_allclose(last_bits(folder, "fd"), wanted)
 
 

@@ -184,7 +184,7 @@ def test_bits_of_pfedafm_and_its_baselines_in_closed_form(results):
     np.testing.assert_allclose(last_bits(folder, "pfedafm"), sent * (shared - header))
     np.testing.assert_allclose(last_bits(folder, "lg_fedavg"), sent * header)
     np.testing.assert_array_equal(last_bits(folder, "local"), 0)
-    # FedProto: everybody sends a mean and a count of each class it has, whenever it takes part.
+    # FedProto: everybody sends a mean of each class it has, whenever it takes part.
     frames = tables_of(folder)
     ledger = frames["ledger"][frames["ledger"]["cause"] == "uplink"]
     bits = ledger.set_index(["contestant", "seed", "user"])["bits"]
@@ -192,7 +192,7 @@ def test_bits_of_pfedafm_and_its_baselines_in_closed_form(results):
     rows = frames["partition"]
     held = rows[(rows["split"] == "train") & (rows["count"] > 0)]
     classes = held.groupby(["seed", "user"])["class_id"].nunique()
-    wanted = rounds.loc[classes.index] * classes * 32 * (features + 1)
+    wanted = rounds.loc[classes.index] * classes * 32 * features
     np.testing.assert_allclose(bits.loc["fedproto"].loc[classes.index], wanted)
 
 
