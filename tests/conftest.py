@@ -31,6 +31,7 @@ def group_of(item: pytest.Item) -> str:
     return f"{item.path.name} {method.params.get('name', '') if method else ''}".strip()
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist reads the marks
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     items.sort(key=lambda item: item.path.name not in LONG)
     for item in items:

@@ -243,7 +243,7 @@ def test_what_the_server_makes_of_each_model_is_summed_over_architectures(whole,
 def test_what_does_not_fit_is_refused(whole, solo):
     upload = clip_and_noise(clip=1.0)
     program = method(solo, upload=upload)
-    with pytest.raises(ValueError, match=r"hparams\.upload: found none; allowed: .*clip=1\.0"):
+    with pytest.raises(ValueError, match=r"hparams\.upload: found no numbers"):
         cases.run(program, whole, solo, [EVERYBODY], VALUES)
     training = Training(cases.EPOCHS, cases.BATCH_SIZE, solo)
     blind = secure_sum(8, 5)

@@ -6,6 +6,7 @@ from itertools import chain
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from family_tiny import family
 from rounds_tiny import TINY_ROUNDS
 
 from fedjax_kd.data import DataSetMissing, class_counts, gather, load_source
@@ -25,7 +26,7 @@ POOLED = "data.partition={kind: dirichlet_pooled, alpha: 0.5, seed: 1}"
 
 
 def prepared(*changes):
-    settings = settings_from_dict(TINY_ROUNDS["pfedafm"], list(changes))
+    settings = family("contestants=[local, fd]", "data.public=null", *changes)
     check_study(settings)
     assert settings_from_dict(settings_to_dict(settings)) == settings
     return prepare_rounds(settings, default_execution())  # pyright: ignore[reportArgumentType]
