@@ -18,18 +18,12 @@ Expected on the embedded digits (5 users, Dirichlet 0.5): above 90 % on the comm
 from functools import lru_cache
 
 from fedjax_kd.exchange import Channel, exact
-from fedjax_kd.methods.client_work import Training, as_models, one_phase
-from fedjax_kd.methods.contract import Federation, Method, Predictors, Round, RoundReport, State
+from fedjax_kd.methods.client_work import Training
+from fedjax_kd.methods.contract import Method
 from fedjax_kd.methods.local import label_loss
-from fedjax_kd.methods.parameter_average import (
-    bits_to_send,
-    predict_averages,
-    start_averages,
-    train_and_average,
-)
-from fedjax_kd.methods.parameter_upload import SendingRates
-from fedjax_kd.models import Model, profile
-from fedjax_kd.training import Execution, Rates
+from fedjax_kd.methods.parameter_average import averaging
+from fedjax_kd.models import Model
+from fedjax_kd.training import Execution
 from fedjax_kd.training.local_update import Order
 
 
@@ -63,39 +57,5 @@ def fedavg(
     Raises:
         ValueError: if the models differ in their inputs or classes.
     """
-    found, training = as_models(models), Training(epochs, batch_size, execution, order)
-    flops = tuple(float(epochs * profile(model).training_flops) for model in found)
-
-    def init(federation: Federation) -> State:
-        return start_averages(models, federation, training, upload)
-
-    def round_(
-        state: State, federation: Federation, hparams: Rates | SendingRates, round_: Round
-    ) -> tuple[State, RoundReport]:
-        averaged = train_and_average(
-            lambda model, at: label_loss(model),
-            models,
-            state.server,
-            state.clients,
-            federation,
-            round_,
-            training,
-            hparams=hparams,
-            upload=upload,
-        )
-        report = one_phase(
-            found,
-            federation,
-            round_.active,
-            training,
-            averaged.loss,
-            flops_per_example=flops,
-            uplink_bits=averaged.uplink_bits,
-            downlink_bits=bits_to_send(found, federation),
-        )
-        return State(averaged.averages, averaged.clients), report
-
-    def predict(state: State, federation: Federation) -> Predictors:
-        return {"model": predict_averages(models, state.server, federation)}
-
-    return Method(init, round_, predict)
+    training = Training(epochs, batch_size, execution, order)
+    return averaging(lambda model, at: label_loss(model), models, training, upload)

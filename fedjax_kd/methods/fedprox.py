@@ -25,16 +25,11 @@ import jax.numpy as jnp
 from flax import struct
 
 from fedjax_kd.exchange import Channel, exact
-from fedjax_kd.methods.client_work import AtHand, Examples, Loss, Training, as_models, one_phase
-from fedjax_kd.methods.contract import Federation, Method, Predictors, Round, RoundReport, State
+from fedjax_kd.methods.client_work import AtHand, Examples, Loss, Training
+from fedjax_kd.methods.contract import Method
 from fedjax_kd.methods.local import label_loss
-from fedjax_kd.methods.parameter_average import (
-    bits_to_send,
-    predict_averages,
-    start_averages,
-    train_and_average,
-)
-from fedjax_kd.models import Model, profile
+from fedjax_kd.methods.parameter_average import averaging
+from fedjax_kd.models import Model
 from fedjax_kd.training import Execution, Rates
 from fedjax_kd.training.local_update import Order
 
@@ -83,42 +78,8 @@ def fedprox(
     Raises:
         ValueError: if the models differ in their inputs or classes.
     """
-    found, training = as_models(models), Training(epochs, batch_size, execution, order)
-    flops = tuple(float(epochs * profile(model).training_flops) for model in found)
-
-    def init(federation: Federation) -> State:
-        return start_averages(models, federation, training, upload)
-
-    def round_(
-        state: State, federation: Federation, hparams: FedProxRates, round_: Round
-    ) -> tuple[State, RoundReport]:
-        averaged = train_and_average(
-            held_near,
-            models,
-            state.server,
-            state.clients,
-            federation,
-            round_,
-            training,
-            hparams=hparams,
-            upload=upload,
-        )
-        report = one_phase(
-            found,
-            federation,
-            round_.active,
-            training,
-            averaged.loss,
-            flops_per_example=flops,
-            uplink_bits=averaged.uplink_bits,
-            downlink_bits=bits_to_send(found, federation),
-        )
-        return State(averaged.averages, averaged.clients), report
-
-    def predict(state: State, federation: Federation) -> Predictors:
-        return {"model": predict_averages(models, state.server, federation)}
-
-    return Method(init, round_, predict)
+    training = Training(epochs, batch_size, execution, order)
+    return averaging(held_near, models, training, upload)
 
 
 def held_near(model: Model, at: AtHand) -> Loss:

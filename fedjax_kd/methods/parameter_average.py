@@ -26,8 +26,25 @@ from fedjax_kd.methods.architectures import (
     init_per_point,
     weighted_mean,
 )
-from fedjax_kd.methods.client_work import AtHand, Loss, Training, as_models, each_client, state_of
-from fedjax_kd.methods.contract import Federation, Predictor, Round, State, logits_of
+from fedjax_kd.methods.client_work import (
+    AtHand,
+    Loss,
+    Training,
+    as_models,
+    each_client,
+    one_phase,
+    state_of,
+)
+from fedjax_kd.methods.contract import (
+    Federation,
+    Method,
+    Predictor,
+    Predictors,
+    Round,
+    RoundReport,
+    State,
+    logits_of,
+)
 from fedjax_kd.methods.parameter_upload import optimiser_of, send_parameters, start_memory
 from fedjax_kd.models import Model, profile
 from fedjax_kd.training import settled
@@ -170,6 +187,61 @@ def train_and_average(
         uplink_bits=bits,
         sums=jax.tree.map(lambda *leaves: reduce(add, leaves), *sums),
     )
+
+
+def averaging(
+    loss_of: Callable[[Model, AtHand], Loss],
+    models: Model | Sequence[Model],
+    training: Training,
+    upload: Channel,
+) -> Method:
+    """The method that is nothing but `train_and_average` with this loss, of the view `model`.
+
+    Args:
+        loss_of: as for `train_and_average`, and so the others.
+        models: one for all, or one per group of the federation.
+        training: static.
+        upload: what the models go through.
+
+    Raises:
+        ValueError: if the models differ in their inputs or classes.
+    """
+    found = as_models(models)
+    flops = tuple(float(training.epochs * profile(model).training_flops) for model in found)
+
+    def init(federation: Federation) -> State:
+        return start_averages(models, federation, training, upload)
+
+    def round_(
+        state: State, federation: Federation, hparams: Any, round_: Round
+    ) -> tuple[State, RoundReport]:
+        averaged = train_and_average(
+            loss_of,
+            models,
+            state.server,
+            state.clients,
+            federation,
+            round_,
+            training,
+            hparams=hparams,
+            upload=upload,
+        )
+        report = one_phase(
+            found,
+            federation,
+            round_.active,
+            training,
+            averaged.loss,
+            flops_per_example=flops,
+            uplink_bits=averaged.uplink_bits,
+            downlink_bits=bits_to_send(found, federation),
+        )
+        return State(averaged.averages, averaged.clients), report
+
+    def predict(state: State, federation: Federation) -> Predictors:
+        return {"model": predict_averages(models, state.server, federation)}
+
+    return Method(init, round_, predict)
 
 
 def bits_to_send(models: Sequence[Model], federation: Federation) -> jax.Array:
