@@ -8,28 +8,12 @@ from pathlib import Path
 from typing import Any
 
 from fedjax_kd import __version__
-from fedjax_kd.study.hosts import add_host_options
+from fedjax_kd.command_line_grid import add_sweep
+from fedjax_kd.command_line_results import add_inspect, add_report
+from fedjax_kd.command_line_run import add_resume, add_run
 
 KINDS = ("methods", "contestants", "models", "sources", "partitions", "profiles", "policies")
 Command = Callable[[argparse.Namespace], int]
-
-
-def _devices(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"found {text!r}; allowed: auto or a number from 1 on")
-    return int(text)
-
-
-def _form(text: str) -> str:
-    name, _, width = text.partition(":")
-    known = name in ("auto", "sequential", "vmap") and text == name
-    if known or (name == "chunked" and width.isdecimal() and int(width) > 0):
-        return text
-    raise argparse.ArgumentTypeError(
-        f"found {text!r}; allowed: auto, sequential, vmap or chunked:WIDTH"
-    )
 
 
 def command_line(commands_by_name: Mapping[str, Command]) -> argparse.ArgumentParser:
@@ -50,6 +34,9 @@ the usual order:
   fedjax-kd run experiments/dt_kd/digits.yaml --check   check a settings file in a second
   fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
                                                         run the study and draw its report
+  fedjax-kd inspect results/digits                      how far it is; why it stopped
+  fedjax-kd resume results/digits                       go on where it stopped
+  fedjax-kd sweep grid.yaml --out results/grid          many settings and seeds at once
 
 A folder of experiments/ is a study: dt_kd, on_device_kd, dfml, pfedafm or family.
 
@@ -59,8 +46,11 @@ A folder of experiments/ is a study: dt_kd, on_device_kd, dfml, pfedafm or famil
     parser.add_argument("--version", action="version", version=f"fedjax-kd {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     adders = {
-        "run": _add_run,
-        "report": _add_report,
+        "run": add_run,
+        "resume": add_resume,
+        "sweep": add_sweep,
+        "inspect": add_inspect,
+        "report": add_report,
         "list": _add_list,
         "prepare-data": _add_prepare_data,
         "doctor": _add_doctor,
@@ -71,79 +61,6 @@ A folder of experiments/ is a study: dt_kd, on_device_kd, dfml, pfedafm or famil
         command.formatter_class = argparse.RawDescriptionHelpFormatter
         command.add_argument("--debug", action="store_true", help="show the traceback of any error")
     return parser
-
-
-def _add_run(commands: Any) -> argparse.ArgumentParser:
-    run = commands.add_parser(
-        "run",
-        help="run the study of a settings file",
-        description="""\
-Run the study that a settings file describes and draw its report.
-
-The settings are checked before anything is computed. The folder DIR then gets settings.yaml (with
-every default filled in), manifest.json, tables and report.html. A folder that holds the same study
-complete is left as it is; one that holds another study is refused.""",
-        epilog="""\
-examples:
-  fedjax-kd run experiments/dt_kd/digits.yaml --out results/digits
-  fedjax-kd run study.yaml --set data.users=10 --set data.partition.alpha=0.1 --out results/ten
-  fedjax-kd run study.yaml --set 'data.partition={kind: iid}' --set students.0.width=0.5 --check
-
-A key of --set is the path of a setting, with numbers from 0 on for the items of lists; a value is
-YAML, and replaces what the file says.""",
-    )
-    run.add_argument("file", metavar="FILE", help="settings in YAML")
-    run.add_argument("--out", metavar="DIR", type=Path, help="folder for the results")
-    run.add_argument(
-        "--set", metavar="KEY=VALUE", action="append", default=[], help="change a setting"
-    )
-    run.add_argument("--check", action="store_true", help="check the settings and stop")
-    run.add_argument(
-        "--force",
-        action="store_true",
-        help="if DIR holds results, rename it to DIR.old-1 (or -2, ...) and start anew",
-    )
-    run.add_argument(
-        "--devices",
-        metavar="N",
-        type=_devices,
-        help="CPU devices that share the clients; auto (the default) is one per core, 64 at most",
-    )
-    run.add_argument(
-        "--execution",
-        metavar="FORM",
-        type=_form,
-        default="auto",
-        help="how clients are trained: sequential, vmap, chunked:WIDTH, or auto (the default), "
-        "which times the forms for each architecture; the choice is in manifest.json",
-    )
-    run.add_argument("--data-dir", metavar="DIR", type=Path, help="where prepared data sets lie")
-    run.add_argument("--quiet", action="store_true", help="show no progress")
-    run.add_argument("--json", action="store_true", help="write progress as lines of JSON")
-    run.add_argument(
-        "--no-cache",
-        action="store_true",
-        help="neither use nor keep compiled programs and outcomes of trials",
-    )
-    add_host_options(run)
-    return run
-
-
-def _add_report(commands: Any) -> argparse.ArgumentParser:
-    report = commands.add_parser(
-        "report",
-        help="draw the report of finished results again",
-        description="Draw report.html from the tables in a folder of results; nothing is trained.",
-        epilog="""\
-examples:
-  fedjax-kd report results/digits
-  fedjax-kd report results/digits --output digits.html""",
-    )
-    report.add_argument("dir", metavar="DIR", type=Path, help="a folder that `run` has filled")
-    report.add_argument(
-        "--output", metavar="FILE", type=Path, help="where to; DIR/report.html by default"
-    )
-    return report
 
 
 def _add_list(commands: Any) -> argparse.ArgumentParser:

@@ -9,5 +9,5 @@ ensure_environment test --editable '.[tfds]' --group test
 cd "$top"
 # Programs that tests compile are kept, so that a second run takes less than half the time.
 export JAX_COMPILATION_CACHE_DIR=${JAX_COMPILATION_CACHE_DIR:-$venv/xla-tests}
-export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.3}
+export JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS=${JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS:-0.1}
 exec "$python" -m pytest -n 2 --dist loadgroup "$@"

@@ -7,6 +7,8 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
+from quick_compiling import compiling
+
 TIMEOUT_S = 600  # a process that hangs fails its test; a busy machine does not
 
 
@@ -60,12 +62,15 @@ def run_pair(script: Path, *words: str, timeout_s: float = TIMEOUT_S, alone: boo
 
 
 def environment(devices: str) -> dict[str, str]:
-    """Plain CPU devices, and programs that are compiled fast rather than well."""
+    """Plain CPU devices, and programs compiled as those of the other tests."""
     inherited = {name: value for name, value in os.environ.items() if name != "XLA_FLAGS"}
-    return inherited | {
-        "JAX_PLATFORMS": "cpu",
-        "JAX_NUM_CPU_DEVICES": devices,
-        "JAX_DISABLE_MOST_OPTIMIZATIONS": "1",
-        "JAX_NUMPY_DTYPE_PROMOTION": "strict",
-        "JAX_NUMPY_RANK_PROMOTION": "raise",
-    }
+    return (
+        inherited
+        | compiling()
+        | {
+            "JAX_PLATFORMS": "cpu",
+            "JAX_NUM_CPU_DEVICES": devices,
+            "JAX_NUMPY_DTYPE_PROMOTION": "strict",
+            "JAX_NUMPY_RANK_PROMOTION": "raise",
+        }
+    )

@@ -26,15 +26,16 @@ def calls(monkeypatch):
     """Puts an instant study in place of the real one; holds what it was called with."""
     seen = []
 
-    def run_study(settings, folder, *, progress, data_dir=None, form="auto", trials=None):
+    def run_study(settings, folder, *, progress, data_dir=None, form="auto", **_):
         seen.append((settings, folder.path, data_dir, form))
         with progress.stage("teacher", total=1) as stage:
             stage.advance(1, "accuracy 0.5")
         folder.write_text("metrics.csv", "a\n1\n")
         folder.update_manifest(status="complete")
 
-    def render_report(folder, output=None):
-        target = Path(output or folder / "report.html")
+    def render_report(folders, output=None, **_):
+        first = folders if isinstance(folders, Path) else folders[0]
+        target = Path(output or first / "report.html")
         target.write_text("<html>")
         return target
 
@@ -63,9 +64,13 @@ def in_new_process(code):
 @pytest.mark.parametrize(
     ("words", "parts"),
     [
-        (["--help"], ["run", "report", "list", "prepare-data", "the usual order"]),
+        (["--help"], ["run", "resume", "sweep", "inspect", "report", "the usual order"]),
         (["run", "--help"], ["--set KEY=VALUE", "--force", "examples:", "students.0.width=0.5"]),
-        (["report", "--help"], ["--output FILE", "examples:"]),
+        (["run", "--help"], ["--checkpoint-rounds N", "--no-checkpoints", "--track WHERE"]),
+        (["resume", "--help"], ["bit for", "examples:", "fedjax-kd resume results/grid"]),
+        (["sweep", "--help"], ["a grid file:", "$SLURM_ARRAY_TASK_ID", "--dry-run", "--width W"]),
+        (["inspect", "--help"], ["why it\nstopped", "examples:", "--json"]),
+        (["report", "--help"], ["--output FILE", "--target ACCURACY", "examples:"]),
         (["list", "--help"], ["partitions", "examples:"]),
         (["prepare-data", "--help"], ["--from DIR", "--no-verify", "examples:"]),
         (["--version"], [__version__]),
@@ -103,7 +108,8 @@ def test_wrong_usage_is_refused(words, message, capsys):
 
 
 def test_help_and_refused_words_do_not_wait_for_heavy_imports():
-    for words, code in [(["--help"], 0), (["run", "--help"], 0), (["run", "x.yaml"], 2)]:
+    cases = [(["sweep", "--help"], 0), (["run", "x.yaml"], 2), (["resume"], 2)]
+    for words, code in cases:
         text = in_new_process(f"""
 import sys
 from fedjax_kd import cli
@@ -112,7 +118,7 @@ try:
 except SystemExit as done:
     code = done.code
 print()
-print(code, [name for name in ("jax", "numpy", "pydantic", "rich") if name in sys.modules])
+print(code, [name for name in ("jax", "numpy", "pydantic", "rich", "orbax") if name in sys.modules])
 """)
         assert text.splitlines()[-1] == f"{code} []", words
 
@@ -180,9 +186,13 @@ def test_good_settings_pass_the_check(study_file, capsys):
 @pytest.mark.parametrize("path", sorted(EXPERIMENTS.glob("*/*.yaml")), ids=lambda p: p.stem)
 def test_the_settings_files_of_the_project_are_valid(path):
     from fedjax_kd.study.check import check_study
+    from fedjax_kd.study.grid.settings import load_grid
     from fedjax_kd.study.load import load_settings
 
-    check_study(load_settings(path))
+    if path.parent.name == "grids":
+        assert load_grid(path).n_rows > 1
+    else:
+        check_study(load_settings(path))
 
 
 # -------------------------------------------------------------------------------- run, report
@@ -248,8 +258,11 @@ def test_quiet_leaves_the_answer(study_file, calls, tmp_path, capsys):
     assert shown.err == ""
 
 
-def test_report_draws_again(calls, tmp_path, capsys):
-    assert cli.main(["report", str(tmp_path), "--output", str(tmp_path / "x.html")]) == 0
+def test_report_draws_again(study_file, calls, tmp_path, capsys):
+    assert cli.main(["run", study_file, "--out", str(tmp_path / "out")]) == 0
+    capsys.readouterr()
+    words = ["report", str(tmp_path / "out"), "--output", str(tmp_path / "x.html")]
+    assert cli.main(words) == 0
     assert capsys.readouterr().out == f"Report: {tmp_path / 'x.html'}\n"
 
 

@@ -27,7 +27,7 @@ import numpy as np
 
 Tree = Any
 LAYOUT, ROWS, MADE = "layout.json", "rows.bin", "made.bin"
-WHOLE, BEING_WRITTEN = b"\1", b"\2"
+NOTHING, WHOLE, BEING_WRITTEN = b"\0", b"\1", b"\2"
 MOST_BUFFERS = 1024  # of one vectored read or write, IOV_MAX of Linux
 
 
@@ -45,6 +45,7 @@ class ClientStore(NamedTuple):
             caller's own, and bool [M]; rows that are not made are zeros.
         write: `(members [M], rows) -> None`: rows [M, ...] of members of whom no two are alike;
             they are made from then on.
+        forget: `(members) -> None`: their rows are not made from then on.
         flush: waits until everything written is on the disk itself.
         close: flushes and gives the files free; the store must not be used after it.
     """
@@ -53,6 +54,7 @@ class ClientStore(NamedTuple):
     row_bytes: int
     read: Callable[[np.ndarray], tuple[Tree, np.ndarray]]
     write: Callable[[np.ndarray, Tree], None]
+    forget: Callable[[np.ndarray], None]
     flush: Callable[[], None]
     close: Callable[[], None]
 
@@ -101,19 +103,32 @@ def in_memory(template: Tree, n_clients: int) -> ClientStore:
             stack[members] = new
         made[members] = True
 
+    def forget(members):
+        members = _checked_members(members, n_clients)
+        for stack in stacks:
+            stack[members] = 0
+        made[members] = False
+
     def nothing():
         return None
 
-    return ClientStore(n_clients, _row_bytes(leaves), read, write, nothing, nothing)
+    return ClientStore(n_clients, _row_bytes(leaves), read, write, forget, nothing, nothing)
 
 
-def on_disk(folder: Path | str, template: Tree, n_clients: int) -> ClientStore:
+def on_disk(
+    folder: Path | str,
+    template: Tree,
+    n_clients: int,
+    mend: Callable[[np.ndarray], None] | None = None,
+) -> ClientStore:
     """A store in a folder: a new one, or the one that the folder holds, if it is of this layout.
 
     Args:
         folder: made if it does not exist.
         template: as for `in_memory`.
         n_clients: K.
+        mend: is told whose rows were being written when their process ended, if there are any; they
+            count as not made until they are written again. None refuses such a folder.
 
     Returns:
         The store; only one process at a time may have it open.
@@ -149,8 +164,11 @@ def on_disk(folder: Path | str, template: Tree, n_clients: int) -> ClientStore:
     marks = np.frombuffer(os.pread(made_file, n_clients, 0), np.uint8)
     made = marks == WHOLE[0]
     if (torn := np.flatnonzero(marks == BEING_WRITTEN[0])).size:
-        files.close()
-        raise StoreError(f"{folder}: half written: the rows of clients {torn.tolist()}")
+        try:
+            (mend or _refuse_torn(folder))(torn)
+        except BaseException:
+            files.close()
+            raise
 
     def mark(member: int, value: bytes) -> None:
         _move(os.pwritev, made_file, [memoryview(value)], member, folder / MADE)
@@ -185,6 +203,11 @@ def on_disk(folder: Path | str, template: Tree, n_clients: int) -> ClientStore:
             mark(member, WHOLE)
             made[member] = True
 
+    def forget(members):
+        for member in _checked_members(members, n_clients).tolist():
+            mark(member, NOTHING)
+            made[member] = False
+
     def flush():
         os.fsync(rows_file)
         os.fsync(made_file)
@@ -193,7 +216,14 @@ def on_disk(folder: Path | str, template: Tree, n_clients: int) -> ClientStore:
         flush()
         files.close()
 
-    return ClientStore(n_clients, row_bytes, read, write, flush, close)
+    return ClientStore(n_clients, row_bytes, read, write, forget, flush, close)
+
+
+def _refuse_torn(folder: Path) -> Callable[[np.ndarray], None]:
+    def refuse(torn: np.ndarray) -> None:
+        raise StoreError(f"{folder}: half written: the rows of clients {torn.tolist()}")
+
+    return refuse
 
 
 def _leaves(template: Tree, n_clients: int) -> tuple[list[_Leaf], Any]:

@@ -22,6 +22,7 @@ from fedjax_kd.policy import (
     FIXED_POLICIES,
     LearningTrace,
     QLearningRates,
+    QLearningResult,
     exhaustive,
     q_learning,
 )
@@ -35,10 +36,14 @@ class Decisions(NamedTuple):
     Attributes:
         actions: policy name -> int32 [N].
         trace: of `q_learning`.
+        q: float32 [N, N, A], its final table.
+        visits: int32 [N, N, A], how often each entry was updated.
     """
 
     actions: dict[str, jax.Array]
     trace: LearningTrace
+    q: jax.Array
+    visits: jax.Array
 
 
 def learn(
@@ -48,7 +53,7 @@ def learn(
     *,
     episodes: int,
     sharing: Sharing,
-) -> tuple[jax.Array, LearningTrace]:
+) -> QLearningResult:
     """Q-learning on one instance; the same key gives the same exploration whatever the instance.
 
     Args:
@@ -59,12 +64,11 @@ def learn(
         sharing: how resources are shared inside each step.
 
     Returns:
-        The best decision seen, int32 [N], and the trace.
+        The tables, the best decision seen, and the trace.
     """
     objective = partial(prefix_utility, problem, sharing=sharing)
     explore = jax.random.fold_in(key, _EXPLORATION)
-    result = q_learning(explore, objective, problem.feasible, rates, episodes=episodes)
-    return result.best_actions, result.trace
+    return q_learning(explore, objective, problem.feasible, rates, episodes=episodes)
 
 
 def decide(
@@ -89,16 +93,17 @@ def decide(
     Returns:
         The decisions.
     """
-    best, trace = learn(problem, key, rates, episodes=episodes, sharing=sharing)
-    equal, _ = learn(
-        problem, key, rates, episodes=episodes, sharing=sharing._replace(solver="equal")
-    )
+    learnt = learn(problem, key, rates, episodes=episodes, sharing=sharing)
+    equal = learn(problem, key, rates, episodes=episodes, sharing=sharing._replace(solver="equal"))
     alone = solo_utility(problem, sharing)
     random_key = jax.random.fold_in(key, _RANDOM_POLICY)
-    actions = {"q_learning": best, "q_learning_equal_split": equal}
+    actions = {
+        "q_learning": learnt.best_actions,
+        "q_learning_equal_split": equal.best_actions,
+    }
     for name, policy in FIXED_POLICIES.items():
         actions[name] = policy(random_key, alone, problem.feasible, students_by_cost)
-    return Decisions(actions, trace)
+    return Decisions(actions, learnt.trace, learnt.q, learnt.visits)
 
 
 def search(problem: DecisionProblem, *, limit: int, sharing: Sharing) -> jax.Array:

@@ -4,7 +4,7 @@ Liang et al. 2020, "Think Locally, Act Globally: Federated Learning with Local a
 Representations", arXiv:2001.01523, with the local part below and the global part above. Extractors
 may be of several architectures if they make equally many features.
 
-State: the head of each server; each client's model as it left its last round.
+State: the head of each server, at first the first architecture's; each client's trained model.
 Round: (phi_k, h_k) <- local SGD on CE from (phi_k, h);  h <- sum_k n_k h_k / sum_k n_k.
 
 Two views. `averaged`, the main one, is the client's extractor under the averaged head, by which the
@@ -39,6 +39,7 @@ from fedjax_kd.methods.contract import Federation, Method, Predictors, Round, Ro
 from fedjax_kd.methods.local import label_loss, own_models
 from fedjax_kd.methods.parameter_upload import (
     SendingRates,
+    memory_in,
     optimiser_of,
     send_parameters,
     start_memory,
@@ -84,7 +85,6 @@ def lg_fedavg(
     head_bits = float(BITS_PER_VALUE * (common_feature_size(found) + 1) * found[0].n_classes)
 
     def init(federation: Federation) -> State:
-        """All clients start from the first architecture's head, the server's."""
         people, groups = federation.people, groups_of(found, federation)
         heads = init_per_point(found[0], 0, people)["params"]["head"]
         stacks = _under_own(init_models(found, people, groups), heads, federation)
@@ -99,7 +99,7 @@ def lg_fedavg(
         def client(own, at: AtHand):
             start = _under(own, at.server)
             trained, loss = at.train(start, label_loss(model), optimiser_of(at.numbers))
-            head, memory = trained["params"]["head"], own.get("upload", ())
+            head, memory = trained["params"]["head"], memory_in(own, upload, at.server)
             arrived = send_parameters(upload, memory, at.server, head, at.weight, at)
             kept = {**trained, "upload": arrived.memory} if "upload" in own else trained
             return kept, (arrived.weighted, at.weight), (loss, arrived.bits)

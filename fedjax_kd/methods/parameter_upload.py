@@ -70,6 +70,17 @@ def start_memory(upload: Channel, held: Tree, n_clients: int) -> Tree:
     return memory_of_clients(upload, rows_of_parameters(blank), n_clients)
 
 
+def memory_in(own: dict[str, Tree], upload: Channel, held: Tree) -> Tree:
+    """What a channel remembers of ONE client; a memory without arrays is not kept with the client.
+
+    Args:
+        own: what is kept with the client, the memory under `upload` if there is any.
+        upload: the channel.
+        held: what the client sends, of which only the shapes are read.
+    """
+    return own["upload"] if "upload" in own else upload.init(rows_of_parameters(held))
+
+
 def send_parameters(
     upload: Channel, memory: Tree, received: Tree, trained: Tree, weight: jax.Array, at: AtHand
 ) -> Arrived:

@@ -85,7 +85,8 @@ def run_rounds(
     learning_rate_drop: Drop = Drop(),  # noqa: B008
     first: int = 0,
     chunk: int = 16,
-    on_chunk: Callable[[int, History], None] | None = None,
+    align: int | None = None,
+    on_chunk: Callable[[int, History, State], None] | None = None,
 ) -> tuple[State, History]:
     """Runs rounds `first` to `first + rounds - 1`.
 
@@ -101,32 +102,36 @@ def run_rounds(
             counted from round 0, and after the last one.
         observe_every: at least 1.
         learning_rate_drop: rounds from which on learning rates are lower.
-        first: number of the first round; draws depend on it.
+        first: number of the first round; draws depend on it. Rounds in two calls, the second with
+            the state of the first, run the same program as all of them in one: bit for bit.
         chunk: most rounds per call of the program. Chunks start with one round and grow while they
             take less than two seconds, so that progress is seen; results do not depend on it.
-        on_chunk: told after each chunk: rounds done, and the chunk's history.
+        align: no chunk goes past a multiple of this many rounds, counted from round 0.
+        on_chunk: told after each chunk: rounds done, the chunk's history, and the state, which is
+            given away to the next chunk: whoever wants to keep it has to copy it.
 
     Returns:
         The state after the last round and the history of all of them.
 
     Raises:
-        ValueError: if the cohort does not fit or `rounds`, `chunk` or `observe_every` is less than
-            one.
+        ValueError: if the cohort does not fit or `rounds`, `chunk`, `align` or `observe_every` is
+            less than one.
     """
-    if rounds < 1 or chunk < 1 or observe_every < 1:
+    least = (rounds, chunk, observe_every, 1 if align is None else align)
+    if min(least) < 1:
         raise ValueError(
-            "rounds, chunk and observe_every must be at least 1; got "
-            f"{rounds}, {chunk} and {observe_every}"
+            "rounds, chunk, observe_every and align must be at least 1; got "
+            f"{', '.join(str(number) for number in least)}"
         )
     watch = Watch(observe, observe_every)
-    step = partial(
-        _chunk, method, execution, participation, watch, learning_rate_drop, min(chunk, rounds)
-    )
+    length = min(chunk, first + rounds)  # of the whole, so that a later part is the same program
+    step = partial(_chunk, method, execution, participation, watch, learning_rate_drop, length)
     end = jnp.int32(first + rounds)
     parts: list[History] = []
     done, wanted = 0, 1
     while done < rounds:
-        count = min(wanted, chunk, rounds - done)
+        to_mark = rounds if align is None else align - (first + done) % align
+        count = min(wanted, chunk, rounds - done, to_mark)
         started = time.perf_counter()
         state, history = step(
             state, federation, hparams, jnp.int32(first + done), jnp.int32(count), end
@@ -140,7 +145,7 @@ def run_rounds(
         done += count
         parts.append(history)
         if on_chunk is not None:
-            on_chunk(done, history)
+            on_chunk(done, history, state)
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
 
 
@@ -296,13 +301,7 @@ def _chunk(
     end,
 ):
     """Rounds first .. first + count - 1 of those before `end`, reported in `length` rows."""
-    round_ = one_round(method, execution, participation)
-
-    def one(state, index):
-        state, report = round_(state, federation, dropped(hparams, drop, index), index)
-        observed = _look(watch, state, federation, index, end)
-        return state, settled(History(report, observed), execution)
-
+    one = _step(method, execution, participation, watch, drop, federation, hparams, end)
     shapes = jax.eval_shape(one, state, first)[1]
     blank = jax.tree.map(lambda leaf: jnp.zeros((length, *leaf.shape), leaf.dtype), shapes)
 
@@ -312,6 +311,39 @@ def _chunk(
         return state, jax.tree.map(lambda leaf, row: leaf.at[i].set(row), history, new)
 
     return jax.lax.fori_loop(0, count, body, (state, blank))
+
+
+def _step(method, execution, participation, watch, drop, federation, hparams, end):
+    """A round and what is seen of it: `(state, index) -> (state, History of one round)`."""
+    round_ = one_round(method, execution, participation)
+
+    def one(state, index):
+        state, report = round_(state, federation, dropped(hparams, drop, index), index)
+        observed = _look(watch, state, federation, index, end)
+        return state, settled(History(report, observed), execution)
+
+    return one
+
+
+def history_shapes(
+    method: Method,
+    federation: Federation,
+    hparams: Any,
+    *,
+    execution: Execution,
+    participation: Participation = Participation(),  # noqa: B008
+    observe: Observe | None = None,
+) -> History:
+    """Shapes of the history of one round, as `run_rounds` has them without its leading axis."""
+    state = jax.eval_shape(method.init, federation)
+    index = jax.ShapeDtypeStruct((), jnp.int32)
+    watch = Watch(observe, 1)
+
+    def one(state, federation, hparams, index):
+        step = _step(method, execution, participation, watch, Drop(), federation, hparams, index)
+        return step(state, index)[1]
+
+    return jax.eval_shape(one, state, federation, hparams, index)
 
 
 def _look(watch: Watch, state, federation, index, end):

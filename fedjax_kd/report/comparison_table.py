@@ -105,18 +105,21 @@ _LATEX = {
 
 def latex_text(table: PolicyTable) -> str:
     """The table as a LaTeX `tabular` for the booktabs package, best in bold."""
-    head = " & ".join(_latex(text) for text in (table.head, *(each.head for each in table.columns)))
+    head = " & ".join(
+        latex_plain(text) for text in (table.head, *(each.head for each in table.columns))
+    )
     lines = [rf"\begin{{tabular}}{{l{'r' * len(table.columns)}}}", r"\toprule", rf"{head} \\"]
     lines.append(r"\midrule")
     for row in table.rows:
         cells = []
         for cell in row.cells:
-            mean = _latex(cell.text)
+            mean = latex_plain(cell.text)
             mean = rf"\textbf{{{mean}}}" if cell.best else mean
-            cells.append(rf"{mean} $\pm$ {_latex(cell.half)}" if cell.half else mean)
-        lines.append(rf"{' & '.join([_latex(row.name), *cells])} \\")
+            cells.append(rf"{mean} $\pm$ {latex_plain(cell.half)}" if cell.half else mean)
+        lines.append(rf"{' & '.join([latex_plain(row.name), *cells])} \\")
     return "\n".join([*lines, r"\bottomrule", r"\end{tabular}", ""])
 
 
-def _latex(text: str) -> str:
+def latex_plain(text: str) -> str:
+    """Words as LaTeX prints them."""
     return "".join(_LATEX.get(char, char) for char in text)

@@ -17,9 +17,12 @@ VARIANTS = (
     *("pfedafm_released_code", "pfedafm_joint"),
 )
 
+COSTS = ("delay_s", "energy_j", "bits", "flops")
+CURVES_COLUMNS = ("point", "seed", "contestant", "view", "round", "metric", "value")
+COSTS_COLUMNS = ("point", "seed", "contestant", "round", *COSTS)
+
 ROUNDS_COLUMNS: dict[str, tuple[str, ...]] = {
-    "curves": ("point", "seed", "contestant", "view", "round", "metric", "value"),
-    "costs": ("point", "seed", "contestant", "round", "delay_s", "energy_j", "bits", "flops"),
+    "metrics": ("point", "seed", "round", "scope", "metric", "value"),
     "clients": ("point", "seed", "contestant", "view", "user", "model", "strong"),
     "ledger": (
         *("point", "seed", "contestant", "user", "phase", "cause"),
@@ -113,14 +116,58 @@ def rounds_results(folder: Path, manifest: dict[str, Any]) -> RoundsResults:
         ReportError: a table cannot be read or lacks a column.
     """
     tables = read_tables(folder, ROUNDS_COLUMNS)
+    metrics = tables.pop("metrics")
     summary = read_summary(folder / "summary.csv", ("contestant", "view"))
+    curves = curves_of(metrics, _main_views(manifest))
     return RoundsResults(
         folder=folder,
         manifest=manifest,
-        contestants=_contestants(manifest, tables["curves"]),
+        contestants=_contestants(manifest, curves),
         summary=summary,
+        curves=curves,
+        costs=costs_of(metrics),
         **tables,
     )
+
+
+def curves_of(metrics: Frame, main_views: dict[str, str]) -> Frame:
+    """What was evaluated, by contestant and view, out of the long form of all metrics.
+
+    Args:
+        metrics: columns `point, seed, round, scope, metric, value`; a scope is the name of a
+            contestant for its main view, and `contestant/view` for the others.
+        main_views: of each contestant what its main view is called; `model` where it is not known.
+
+    Returns:
+        Columns `point, seed, contestant, view, round, metric, value`.
+    """
+    rows = metrics[~metrics["metric"].isin(COSTS)]
+    parts = rows["scope"].astype(str).str.split("/", n=1)
+    contestants = parts.str.get(0)
+    views = parts.str.get(1).fillna(contestants.map(main_views)).fillna("model")
+    named = rows.assign(contestant=contestants, view=views)
+    return named[list(CURVES_COLUMNS)].reset_index(drop=True)
+
+
+def costs_of(metrics: Frame) -> Frame:
+    """What had been spent after each round, one column for each cost, out of the long form.
+
+    Args:
+        metrics: as for `curves_of`.
+
+    Returns:
+        Columns `point, seed, contestant, round`, and those of `COSTS`.
+    """
+    rows = metrics[metrics["metric"].isin(COSTS)]
+    keys = ["point", "seed", "scope", "round"]
+    table = rows.pivot_table(index=keys, columns="metric", values="value", sort=False)
+    table = table.reset_index().rename(columns={"scope": "contestant"})
+    return table.reindex(columns=list(COSTS_COLUMNS))
+
+
+def _main_views(manifest: dict[str, Any]) -> dict[str, str]:
+    listed = manifest.get("contestants") or []
+    return {str(each["name"]): str(each["views"][0]) for each in listed if each.get("views")}
 
 
 def _contestants(manifest: dict[str, Any], curves: Frame) -> tuple[Contestant, ...]:

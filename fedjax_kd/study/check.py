@@ -17,22 +17,24 @@ from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.study.studies import Study
 
 
-def check_study(settings: Study, where: str = "settings") -> None:
+def check_study(settings: Study, where: str = "settings", *, in_grid: bool = False) -> None:
     """Checks what the types of single settings cannot say.
 
     Args:
       settings: a study whose single settings are valid.
       where: opens the message, e.g. the name of the file.
+      in_grid: whether the study is a row of a grid, where a contestant that all others are held
+        against may be in other rows.
 
     Raises:
       SettingsError: lists every rule that is broken and every name that does not exist.
     """
-    problems = [*_rules(settings), *_names(settings)]
+    problems = [*_rules(settings, in_grid), *_names(settings)]
     if problems:
         raise SettingsError(problems, where)
 
 
-def _rules(settings: Study) -> Iterator[str]:
+def _rules(settings: Study, in_grid: bool) -> Iterator[str]:
     yield from _repeated("seeds", (str(seed) for seed in settings.seeds))
     data = settings.data
     if data.test_fraction + data.validation_fraction >= 1:
@@ -45,7 +47,7 @@ def _rules(settings: Study) -> Iterator[str]:
         yield from _rules_of_policy(settings)
     else:
         yield from _repeated("contestants", settings.contestants)
-        yield from rules_of_rounds(settings)
+        yield from rules_of_rounds(settings, in_grid)
 
 
 def _rules_of_policy(settings: DtKdStudy) -> Iterator[str]:

@@ -17,9 +17,9 @@ SENDS_PROBABILITIES = ("ds_fl",)
 _ORDER = {"clip_and_noise": 0, "quantise": 1, "delta": 2, "secure_sum": 3}
 
 
-def rules_of_family(settings: FamilyStudy) -> Iterator[str]:
-    """Yields a line for every rule that is broken."""
-    if REFERENCE not in settings.contestants:
+def rules_of_family(settings: FamilyStudy, in_grid: bool = False) -> Iterator[str]:
+    """Yields a line for every broken rule; a row of a grid needs no reference of its own."""
+    if not in_grid and REFERENCE not in settings.contestants:
         yield (
             f"contestants: {REFERENCE} is missing; it sends nothing, and every exchange is held "
             "against it"

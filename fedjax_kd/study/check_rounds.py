@@ -16,8 +16,8 @@ from fedjax_kd.study.studies import RoundsStudy
 DISTILLING = ("on_device_kd", "server_ensemble", "kd_only", "constant_weight")
 
 
-def rules_of_rounds(settings: RoundsStudy) -> Iterator[str]:
-    """Yields a line for every rule that is broken."""
+def rules_of_rounds(settings: RoundsStudy, in_grid: bool = False) -> Iterator[str]:
+    """Yields a line for every broken rule; a row of a grid needs no reference of its own."""
     users, cohort = settings.data.users, settings.participation.cohort
     if users < 2:
         yield f"data.users: found {users}; allowed: 2 or more, for there to be an exchange"
@@ -40,7 +40,7 @@ def rules_of_rounds(settings: RoundsStudy) -> Iterator[str]:
     if isinstance(settings, DfmlStudy):
         yield from _dfml(settings)
     if isinstance(settings, FamilyStudy):
-        yield from rules_of_family(settings)
+        yield from rules_of_family(settings, in_grid)
 
 
 def _on_device_kd(settings: OnDeviceKdStudy) -> Iterator[str]:

@@ -25,6 +25,7 @@ from fedjax_kd.study.contestant_names import CONTESTANTS
 from fedjax_kd.study.contestant_rates import Built, rates_of, training_rates
 from fedjax_kd.study.contestants_family import family_contestant
 from fedjax_kd.study.plan import Job, Plan
+from fedjax_kd.study.points import PointRefused, stacked
 from fedjax_kd.study.rounds_setup import RoundsSetup
 from fedjax_kd.study.settings_dfml import DfmlStudy
 from fedjax_kd.study.settings_family import FamilyStudy
@@ -45,7 +46,7 @@ class Contestant(NamedTuple):
         role: the first contestant is the proposed one, the others vary it or are baselines; where
             none is proposed, one of them is the reference.
         method: its functions.
-        hparams: its hyper-parameters.
+        hparams: its hyper-parameters, scalars, or [S] where points differ.
         execution: how its clients are run.
         start: shapes of its state.
         views: names of what its users predict with, the main one first.
@@ -78,8 +79,12 @@ def contestants(settings: RoundsStudy, setup: RoundsSetup, plan: Plan) -> tuple[
     for place, name in enumerate(settings.contestants):
         known = CONTESTANTS[settings.method][name]
         chosen = plan.of(dearest(settings, setup, name), settings.training.batch_size)
-        execution = for_points(chosen, len(settings.seeds))
-        method, hparams = _built(settings, setup, name, execution)
+        execution = for_points(chosen, len(setup.points.seeds))
+        built = [
+            _of_point(place, point, setup, name, execution)
+            for place, point in enumerate(setup.points.settings)
+        ]
+        method, hparams = built[0][0], stacked([numbers for _, numbers in built])
         role = _role(settings, place, name)
         start = jax.eval_shape(method.init, setup.federation)
         views = _views(method, start, setup.federation)
@@ -134,6 +139,16 @@ def dearest(settings: RoundsStudy, setup: RoundsSetup, name: str) -> Model:
     if isinstance(settings, OnDeviceKdStudy):
         return setup.model("auxiliary" if name == "auxiliary_only" else "target")
     return max(setup.models("user"), key=lambda model: setup.costs_of(model).training_flops)
+
+
+def _of_point(
+    place: int, point: RoundsStudy, setup: RoundsSetup, name: str, execution: Execution
+) -> Built:
+    """A contestant with the numbers of one point; names the point if the method refuses them."""
+    try:
+        return _built(point, setup, name, execution)
+    except ValueError as error:
+        raise PointRefused(place, str(error)) from error
 
 
 def _built(settings: RoundsStudy, setup: RoundsSetup, name: str, execution: Execution) -> Built:

@@ -1,5 +1,6 @@
 """From trained students and decisions to what a DT-KD study reports."""
 
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
@@ -13,8 +14,8 @@ from fedjax_kd.methods.dt_kd_decide import Decisions
 from fedjax_kd.methods.dt_kd_problem import DecisionProblem
 from fedjax_kd.study import dt_kd_outcomes as costs
 from fedjax_kd.study import dt_kd_tables as tables
-from fedjax_kd.study.dt_kd_learning import Scores, SoftLabels
 from fedjax_kd.study.dt_kd_setup import Setup
+from fedjax_kd.study.dt_kd_students import Scores, SoftLabels
 from fedjax_kd.study.settings import DtKdStudy
 
 NO_LABELS, SYNCHRONISED, ALL = "none", "synchronised", "all"
@@ -144,7 +145,7 @@ def fedavg_outcome(
     did: RoundReport,
 ) -> tables.Outcome:
     """What the FedAvg baseline cost and reached: the smallest student, on every device."""
-    work = costs.fedavg_workload(settings, did)
+    work = costs.fedavg_workload(setup, did)
     return _outcome(
         settings,
         problems,
@@ -200,7 +201,7 @@ def frontier_table(
     weights = np.asarray(settings.objective.frontier_weights, np.float64)
     work = costs.workloads(settings, setup, distilled=True)
     frames = []
-    for policy, decisions in costs.frontier_decisions(settings, problems, weights).items():
+    for policy, decisions in costs.frontier_decisions(settings, setup, problems, weights).items():
         for weight, actions in zip(weights, decisions, strict=True):
             picked = np.asarray(actions)
             priced = costs.price_workload(
@@ -217,7 +218,7 @@ def frontier_table(
             frames.append(
                 pd.DataFrame(
                     {
-                        "seed": np.asarray(settings.seeds, np.int64),
+                        **setup.points.labels.columns(1),
                         "policy": policy,
                         "delay_weight": weight,
                         "accuracy": reached.mean(axis=1),
@@ -230,38 +231,38 @@ def frontier_table(
 
 
 def accuracy_frames(
-    settings: DtKdStudy, labels: list[str], stage: str, scores: StageScores
+    setup: Setup, students: Sequence[str], stage: str, scores: StageScores
 ) -> list[pd.DataFrame]:
     """Rows of accuracy_table.parquet; students that were not trained in the stage have none."""
     frames = []
-    for kind, students in scores.scores.items():
-        for label, student in zip(labels, students, strict=True):
-            frame = tables.accuracy_frame(settings.seeds, label, kind, stage, student._asdict())
+    for kind, scored in scores.scores.items():
+        for name, student in zip(students, scored, strict=True):
+            frame = tables.accuracy_frame(setup.points.labels, name, kind, stage, student._asdict())
             frames.append(frame[frame.accuracy_personal.notna()])
     return frames
 
 
 def learning_rows(
-    settings: DtKdStudy, problems: DecisionProblem, decisions: Decisions
+    settings: DtKdStudy, setup: Setup, problems: DecisionProblem, decisions: Decisions
 ) -> list[pd.DataFrame]:
     """The course of Q-learning, and the optimum where it is known, as rows of metrics.parquet."""
     trace = decisions.trace
     episodes = np.asarray(trace.episode)[0]
     rows = [
-        tables.metric_rows(settings.seeds, PROPOSED, name, getattr(trace, name), episodes)
+        tables.metric_rows(setup.points.labels, PROPOSED, name, getattr(trace, name), episodes)
         for name in ("episode_utility", "best_utility", "greedy_utility")
     ]
     if "exhaustive" in decisions.actions:
         optimum = costs.planned_utilities(settings, problems, decisions.actions["exhaustive"])
         rows.append(
-            tables.metric_rows(settings.seeds, "exhaustive", "utility", optimum, np.zeros(1))
+            tables.metric_rows(setup.points.labels, "exhaustive", "utility", optimum, np.zeros(1))
         )
     return rows
 
 
 def study_rows(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) -> list[pd.DataFrame]:
     """Constants of each seed's instance: the teacher's training delay and the reference delay."""
-    synchronised = np.asarray(setup.synchronised, np.float64).reshape(len(settings.seeds), -1)
+    synchronised = np.asarray(setup.synchronised, np.float64).reshape(setup.points.count, -1)
     epochs = settings.teacher.rounds * settings.teacher.training.epochs
     work_flops = setup.teacher_profile.training_flops * synchronised.sum(axis=1) * epochs
     constants = {
@@ -270,6 +271,6 @@ def study_rows(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) -> 
         "reference_delay_s": np.asarray(problems.reference_delay_s, np.float64),
     }
     return [
-        tables.metric_rows(settings.seeds, "study", name, values, np.zeros(1))
+        tables.metric_rows(setup.points.labels, "study", name, values, np.zeros(1))
         for name, values in constants.items()
     ]

@@ -1,50 +1,51 @@
-"""The training stages of a DT-KD study, each a loop on the host around compiled chunks.
+"""Rounds of training inside a DT-KD study: the teacher over the twins, and the FedAvg baseline.
 
-The host loop exists to show progress and to stay interruptible; one compiled program per
-architecture serves every chunk, every kind of soft label and both stages.
+The host loop around compiled chunks exists to show progress and to keep what was done.
 """
 
-from collections.abc import Iterator
+import time
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 
-from fedjax_kd.clients import Part, Population, branch, keep_first, pooled, stack_tables
+from fedjax_kd.clients import Part, Population, branch, keep_first, pooled
 from fedjax_kd.methods.contract import Federation, Predictor, RoundReport, State
-from fedjax_kd.methods.dt_kd import DistillationRates, distil, init_students, own_student
 from fedjax_kd.methods.fedavg import fedavg
-from fedjax_kd.methods.rounds import History, run_rounds
+from fedjax_kd.methods.rounds import History, history_shapes, run_rounds
 from fedjax_kd.models import Model
+from fedjax_kd.study.book import Book, joined, placed_like, shapes_of, with_free_length
+from fedjax_kd.study.diverged import Diverged
+from fedjax_kd.study.dt_kd_setup import Setup
+from fedjax_kd.study.dt_kd_tables import metric_rows
 from fedjax_kd.study.plan import Plan
+from fedjax_kd.study.points import Labels, stacked
 from fedjax_kd.study.progress import Stage
-from fedjax_kd.study.settings import DtKdStudy, FedAvgBaseline, Teacher, Training
+from fedjax_kd.study.settings import (
+    DtKdStudy,
+    FedAvgBaseline,
+    Teacher,
+    Training,
+)
 from fedjax_kd.training import (
     Execution,
     Rates,
     accuracy_of_clients,
-    executed_examples,
     for_points,
-    on_host,
     rates,
 )
 
-PROFILE_STAGE, DEPLOYMENT_STAGE = 0, 1
-CLIENTS_PER_CHUNK = 8  # per device; a chunk of small networks takes seconds
 
+class Keep(NamedTuple):
+    """Where rounds are kept, and what their rows are called: the book, the scope, the points."""
 
-class SoftLabels(NamedTuple):
-    """Which of the clients' examples the teacher labels.
-
-    Attributes:
-        name: `none`, `synchronised` or `all`.
-        counts: int32 [K], the first rows of each client that have a soft label.
-    """
-
-    name: str
-    counts: jax.Array
+    book: Book
+    scope: str
+    labels: Labels
 
 
 class Course(NamedTuple):
@@ -63,15 +64,6 @@ class Course(NamedTuple):
     did: RoundReport
 
 
-class Scores(NamedTuple):
-    """Accuracies [S, N] of one architecture; NaN where a student was not trained or scored."""
-
-    accuracy_validation: np.ndarray
-    accuracy_common_validation: np.ndarray
-    accuracy_personal: np.ndarray
-    accuracy_common: np.ndarray
-
-
 def training_rates(training: Training) -> Rates:
     """The traced part of a `Training` setting."""
     return rates(
@@ -81,28 +73,33 @@ def training_rates(training: Training) -> Rates:
 
 def run_fedavg(
     chosen: Teacher | FedAvgBaseline,
+    numbers: Rates,
     model: Model,
     trainers: Population,
     federation: Federation,
     execution: Execution,
     progress: Stage,
+    keep: Keep,
 ) -> Course:
     """Runs rounds in which all trainers take part, scoring the common test set after each.
 
     Args:
         chosen: rounds and training, as the settings of a stage say.
+        numbers: its rates, scalars or [S].
         model: the architecture.
         trainers: who trains.
         federation: the examples, and the users who predict with the result.
         execution: how clients are run.
         progress: told after each round.
+        keep: where it is kept, and taken up from where an earlier run stopped.
 
     Returns:
         What came of it.
 
     Raises:
-        FloatingPointError: if a client's loss is not finite. Deviation from the design: one
-            diverging client stops the whole study, because every policy is compared on all seeds.
+        Diverged: if a client's loss is not finite. Deviation from the design: one diverging client
+            stops its whole point, because every policy is compared on all clients.
+        Stopped: if the run was asked to stop; everything up to there is kept.
     """
     training = chosen.training
     people = trainers
@@ -121,28 +118,64 @@ def run_fedavg(
             model, stack, points, federation.table, common, points, everybody, execution
         )
 
-    seen = 0
+    federation = replace(federation, people=people)
+    state = jax.jit(method.init)(federation)
+    book, scope = keep.book, keep.scope
+    steps = training.epochs * np.ceil(np.asarray(people.train.counts) / training.batch_size)
+    histories: list[History] = []
 
-    def look(done: int, part: History) -> None:
-        nonlocal seen
+    def like() -> dict[str, Any]:
+        rows = history_shapes(
+            method, federation, numbers, execution=execution, observe=common_accuracy
+        )
+        return {"state": shapes_of(state), "history": with_free_length(rows)}
+
+    done = 0
+    kept = book.part.restore(like)
+    if kept is not None:
+        done, tree = kept
+        state = placed_like(state, tree["state"])
+        histories.append(tree["history"])
+        progress.skip(done, f"taken up after round {done}")
+    book.outlet.rejoin(scope, done)
+    started = time.perf_counter()
+
+    def look(count: int, part: History, state: State) -> None:
+        nonlocal started
+        first, last = sum(len(each.report.loss) for each in histories), done + count
+        histories.append(part)
         losses = part.report.loss.reshape(len(part.report.loss), people.n_points, -1)
         for index, loss in enumerate(losses):
-            _require_finite(loss, f"{model.name} in round {seen + index + 1}")
+            require_finite(loss, f"{model.name} in round {first + index + 1}", keep.labels.seed)
+        worked = (part.report.work_flops > 0) * steps
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        book.timings.add(scope, first + 1, last, seconds, float(worked.sum()))
+        rounds = np.arange(first + 1, last + 1)
+        loss_by_round = np.asarray(losses.mean(axis=2))
+        rows = curve_rows(keep.labels, scope, part.observed.T, loss_by_round.T, rounds)
+        book.outlet.rows(scope, last, pd.concat(rows, ignore_index=True))
         accuracy, loss = part.observed[-1].mean(), losses[-1].mean()
-        progress.advance(done - seen, f"accuracy {accuracy:.3f}, loss {loss:.3f}")
-        seen = done
+        progress.advance(
+            last - first,
+            f"accuracy {accuracy:.3f}, loss {loss:.3g}",
+            client_steps=float(worked.sum()),
+        )
+        book.part.offer(last, lambda: {"state": state, "history": joined(histories)})
 
-    federation = replace(federation, people=people)
-    state, history = run_rounds(
-        method,
-        jax.jit(method.init)(federation),
-        federation,
-        training_rates(training),
-        rounds=chosen.rounds,
-        execution=execution,
-        observe=common_accuracy,
-        on_chunk=look,
-    )
+    if done < chosen.rounds:
+        state, _ = run_rounds(
+            method,
+            state,
+            federation,
+            numbers,
+            rounds=chosen.rounds - done,
+            first=done,
+            execution=execution,
+            observe=common_accuracy,
+            align=book.part.align,
+            on_chunk=look,
+        )
+    history = joined(histories)
     did = jax.tree.map(lambda leaf: leaf.sum(axis=0), history.report)
     losses = (
         np.asarray(history.report.loss).reshape(chosen.rounds, people.n_points, -1).mean(axis=2)
@@ -155,179 +188,68 @@ def run_fedavg(
 
 
 def train_teacher(
-    settings: DtKdStudy,
-    model: Model,
-    federation: Federation,
-    synchronised: jax.Array,
-    plan: Plan,
-    progress: Stage,
+    settings: DtKdStudy, setup: Setup, plan: Plan, progress: Stage, book: Book
 ) -> Course:
     """Trains the teacher on what the twins hold: over the twins by FedAvg, or on the pool.
 
     Args:
         settings: the study.
-        model: the teacher's architecture.
-        federation: the users.
-        synchronised: int32 [K], examples of each user at its twin.
+        setup: its users and architectures.
         plan: how clients are run.
         progress: told after each round.
+        book: where it is kept.
 
     Returns:
         What came of it.
     """
+    model, federation = setup.teacher, setup.federation
     people = branch(federation.people, Part.TEACHER)
-    twins = replace(people, train=keep_first(people.train, synchronised))
+    twins = replace(people, train=keep_first(people.train, setup.synchronised))
     if settings.teacher.mode == "pooled":
         points = jnp.arange(people.n_points, dtype=jnp.int32)
         twins = replace(
             twins, point=points, user=jnp.zeros_like(points), train=pooled(people, twins.train)
         )
     execution = plan.of(model, settings.teacher.training.batch_size)
-    return run_fedavg(settings.teacher, model, twins, federation, execution, progress)
+    numbers = stacked([training_rates(p.teacher.training) for p in setup.points.settings])
+    keep = Keep(book, "teacher", setup.points.labels)
+    return run_fedavg(
+        settings.teacher, numbers, model, twins, federation, execution, progress, keep
+    )
 
 
 def train_fedavg(
-    settings: DtKdStudy, model: Model, federation: Federation, plan: Plan, progress: Stage
+    settings: DtKdStudy, setup: Setup, model: Model, plan: Plan, progress: Stage, book: Book
 ) -> Course:
     """Trains the baseline: FedAvg of one small model over all users' own examples."""
     execution = plan.of(model, settings.fedavg.training.batch_size)
+    federation = setup.federation
     users = branch(federation.people, Part.FEDAVG)
-    return run_fedavg(settings.fedavg, model, users, federation, execution, progress)
+    numbers = stacked([training_rates(p.fedavg.training) for p in setup.points.settings])
+    keep = Keep(book, "fedavg", setup.points.labels)
+    return run_fedavg(settings.fedavg, numbers, model, users, federation, execution, progress, keep)
 
 
-def train_students(
-    settings: DtKdStudy,
-    model: Model,
-    federation: Federation,
-    labels: jax.Array,
-    kind: SoftLabels,
-    stage: int,
-    wanted: np.ndarray,
-    execution: Execution,
-    progress: Stage,
-) -> Predictor:
-    """Trains one architecture for the wanted clients, in chunks that share a compiled program.
+def curve_rows(
+    labels: Labels, scope: str, accuracy: np.ndarray, loss: np.ndarray, rounds: np.ndarray
+) -> list[pd.DataFrame]:
+    """Rows of metrics.parquet of some rounds [R] of training: accuracy and loss [S, R]."""
+    return [
+        metric_rows(labels, scope, "accuracy_common", accuracy, rounds),
+        metric_rows(labels, scope, "loss", loss, rounds),
+    ]
 
-    Args:
-        settings: the study.
-        model: the students' architecture.
-        federation: K clients.
-        labels: float32 [K, n_max, C], the teacher's logits.
-        kind: which examples have a soft label.
-        stage: `PROFILE_STAGE` or `DEPLOYMENT_STAGE`; they draw different weights and batches.
-        wanted: bool [K].
-        execution: how clients are run.
-        progress: told after each chunk.
 
-    Returns:
-        Every client's predictor; unwanted clients keep their initial weights.
-    """
-    federation = replace(federation, people=branch(federation.people, Part.STUDENTS))
-    distillation = settings.distillation
-    hparams = DistillationRates(
-        optimiser=training_rates(distillation.training),
-        temperature=jnp.float32(distillation.temperature),
-        weight=jnp.float32(distillation.weight),
-    )
-    students = init_students(model, federation, jnp.int32(stage), execution=execution)
-    for chunk in chunks(wanted, execution):
-        students, loss = distil(
-            model,
-            students,
-            federation,
-            labels,
-            kind.counts,
-            hparams,
-            jnp.int32(stage),
-            jnp.asarray(chunk),
-            epochs=distillation.training.epochs,
-            batch_size=distillation.training.batch_size,
-            execution=execution,
+def require_finite(loss: np.ndarray, what: str, seeds: Sequence[int]) -> None:
+    """Stops points whose training diverged: `loss` is [S, clients of a point]."""
+    finite = np.isfinite(loss)
+    reasons = {}
+    for place in map(int, np.flatnonzero(~finite.all(axis=1))):
+        clients = np.flatnonzero(~finite[place])
+        reasons[place] = (
+            f"the training loss of {what} is not finite for {len(clients)} of {loss.shape[1]} "
+            f"clients, the first being client {clients[0]} (seed {seeds[place]}); lower the "
+            "learning_rate or set a gradient_clip above 0 in the training settings of this stage"
         )
-        loss = on_host(loss, execution)
-        _require_finite(loss.reshape(federation.people.n_points, -1), model.name)
-        mean_loss = float(loss[chunk].mean())
-        progress.advance(
-            int(chunk.sum()), f"{model.name}, soft labels {kind.name}, loss {mean_loss:.3f}"
-        )
-    return own_student(students, federation)
-
-
-def score_clients(
-    model: Model,
-    predictor: Predictor,
-    federation: Federation,
-    wanted: np.ndarray,
-    execution: Execution,
-) -> Scores:
-    """Scores the wanted clients on every split.
-
-    Returns:
-        Accuracies [S, N].
-    """
-    people = federation.people
-    own = jnp.arange(people.n_clients, dtype=jnp.int32)
-    splits = (  # one padded table for all splits, so that one compiled program scores them all
-        (people.validation, own),
-        (people.common_validation, people.point),
-        (people.test, own),
-        (people.common_test, people.point),
-    )
-    rows = stack_tables([table for table, _ in splits])
-    accuracies, first = [], 0
-    for table, row in splits:
-        result = accuracy_of_clients(
-            model,
-            predictor.stack,
-            predictor.row,
-            federation.table,
-            rows,
-            row + first,
-            jnp.asarray(wanted),
-            execution,
-        )
-        accuracies.append(np.where(wanted, on_host(result, execution), np.nan))
-        first += len(table.counts)
-    return Scores(*(values.reshape(people.n_points, people.n_users) for values in accuracies))
-
-
-def _require_finite(loss: np.ndarray, what: str) -> None:
-    """Stops a study whose training diverged: `loss` is [S, clients of a point]."""
-    lost = np.argwhere(~np.isfinite(loss))
-    if len(lost):
-        point, client = lost[0]
-        raise FloatingPointError(
-            f"the training loss of {what} is not finite for {len(lost)} of {loss.size} clients, "
-            f"the first being client {client} of point {point}; lower the learning_rate or "
-            "set a gradient_clip above 0 in the training settings of this stage"
-        )
-
-
-def padding_ratio(
-    federation: Federation, batch_size: int, wanted: np.ndarray, execution: Execution
-) -> tuple[float, float]:
-    """Examples per epoch that training the wanted clients computes on, and that they hold."""
-    counts = federation.people.train.counts
-    executed = sum(
-        float(executed_examples(counts, jnp.asarray(chunk), batch_size, execution).sum())
-        for chunk in chunks(wanted, execution)
-    )
-    return executed, float(np.asarray(counts)[wanted].sum())
-
-
-def chunks(wanted: np.ndarray, execution: Execution) -> Iterator[np.ndarray]:
-    """Cuts the wanted clients into masks [K] that keep every device busy.
-
-    Devices own contiguous blocks of the client axis, so a chunk takes as many clients from each
-    block.
-    """
-    n_clients = len(wanted)
-    block = -(-n_clients // execution.n_devices)
-    owner = np.arange(n_clients) // block
-    rank = np.zeros(n_clients, np.int64)
-    for device in range(execution.n_devices):
-        mine = wanted & (owner == device)
-        rank[mine] = np.arange(mine.sum())
-    size = CLIENTS_PER_CHUNK if execution.form == "sequential" else n_clients
-    for start in range(0, int(rank[wanted].max()) + 1 if wanted.any() else 0, size):
-        yield wanted & (rank >= start) & (rank < start + size)
+    if reasons:
+        raise Diverged(reasons)

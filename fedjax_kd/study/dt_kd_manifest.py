@@ -11,11 +11,9 @@ from fedjax_kd.study.environment import machine, versions
 from fedjax_kd.study.plan import Plan
 from fedjax_kd.study.settings import DtKdStudy
 
-_SERVER = ("server_clock_hz", "server_flops_per_s")
+_SERVER = ("server_clock_hz", "server_flops_per_s", "uplink_hz", "downlink_hz")
 _CONSTANTS = (
     "server_transmit_w",
-    "uplink_hz",
-    "downlink_hz",
     "flops_per_cycle",
     "device_capacitance",
     "server_capacitance",
@@ -28,7 +26,8 @@ def describe(settings: DtKdStudy, setup: Setup, plan: Plan) -> dict[str, Any]:
     Numbers that the simulation holds in float32 are given as they are held.
     """
     return {
-        "seeds": list(settings.seeds),
+        "seeds": list(setup.points.seeds),
+        "points": list(setup.points.labels.point),
         "classes": setup.source.n_classes,
         "class_names": list(setup.source.class_names),
         "raw_bits_per_example": setup.source.raw_bits_per_example,
@@ -63,6 +62,6 @@ def _system(settings: DtKdStudy, setup: Setup) -> dict[str, Any]:
                     for n in range(settings.data.users)
                 ],
             }
-            for s, seed in enumerate(settings.seeds)
+            for s, seed in enumerate(setup.points.seeds)
         ],
     }

@@ -43,7 +43,7 @@ def require_memory(
     if needed > limit:
         fitting = max(0, (limit - fixed) // per_seed)
         raise StudyTooLarge(
-            f"seeds: found {len(settings.seeds)}, which need {needed / 2**20:,.0f} MiB on a device "
+            f"seeds: found {setup.points.count}, which need {needed / 2**20:,.0f} MiB on a device "
             f"at once; allowed: {limit / 2**20:,.0f} MiB, room for {fitting} of them. Run the "
             "seeds in several studies, or give data.max_train, fewer users or a smaller student"
         )

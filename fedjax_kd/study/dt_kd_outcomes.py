@@ -26,6 +26,7 @@ from fedjax_kd.methods.dt_kd_problem import (
 )
 from fedjax_kd.policy import QLearningRates, count_decisions, greedy
 from fedjax_kd.study.dt_kd_setup import Setup
+from fedjax_kd.study.points import stacked
 from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.system import Fleet, Ledger, Workload, price, workload
 
@@ -58,7 +59,7 @@ def workloads(settings: DtKdStudy, setup: Setup, *, distilled: bool) -> Workload
         The workload of action student + M * place.
     """
     n_students = len(setup.students)
-    shape = (len(settings.seeds), settings.data.users, 1)
+    shape = (setup.points.count, settings.data.users, 1)
     samples = setup.federation.people.train.counts.reshape(shape)
     synchronised = setup.synchronised.reshape(shape)
     at_server = jnp.repeat(jnp.array([False, True]), n_students).reshape(1, 1, -1)
@@ -94,9 +95,9 @@ def labelled_at(settings: DtKdStudy, setup: Setup) -> tuple[jax.Array, jax.Array
     return everything if free else setup.synchronised, everything
 
 
-def fedavg_workload(settings: DtKdStudy, did: RoundReport) -> Workload:
+def fedavg_workload(setup: Setup, did: RoundReport) -> Workload:
     """The FedAvg baseline's work and traffic [S, N], as its rounds reported them [K]."""
-    shape = (len(settings.seeds), settings.data.users)
+    shape = (setup.points.count, setup.federation.people.n_users)
     return Workload(
         training_flops=did.work_flops.reshape(shape),
         teacher_flops=jnp.zeros(shape),
@@ -109,21 +110,22 @@ def fedavg_workload(settings: DtKdStudy, did: RoundReport) -> Workload:
 def decision_problems(settings: DtKdStudy, setup: Setup, accuracy: np.ndarray) -> DecisionProblem:
     """One instance per seed, with its reference delay, from an accuracy table [S, N, A]."""
     work = workloads(settings, setup, distilled=True)
-    n_seeds = len(settings.seeds)
     instances = DecisionProblem(
         accuracy=jnp.asarray(accuracy, jnp.float32),
         workload=work,
         fleet=setup.fleets,
         feasible=jnp.ones(accuracy.shape, bool),
-        delay_weight=jnp.full(n_seeds, settings.objective.delay_weight, jnp.float32),
-        reference_delay_s=jnp.ones(n_seeds, jnp.float32),
+        delay_weight=jnp.asarray(
+            [point.objective.delay_weight for point in setup.points.settings], jnp.float32
+        ),
+        reference_delay_s=jnp.ones(setup.points.count, jnp.float32),
     )
     set_reference = partial(
         with_reference_delay,
         draws=settings.objective.reference_draws,
         sharing=sharing_of(settings),
     )
-    return jax.jit(jax.vmap(set_reference))(instances, _keys(settings, Purpose.REFERENCE))
+    return jax.jit(jax.vmap(set_reference))(instances, _keys(setup, Purpose.REFERENCE))
 
 
 def all_decisions(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) -> Decisions:
@@ -132,12 +134,13 @@ def all_decisions(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) 
     by_cost = np.argsort([p.training_flops for p in setup.profiles], kind="stable")
     run = partial(
         decide,
-        rates=q_rates(settings),
         students_by_cost=jnp.asarray(by_cost, jnp.int32),
         episodes=policy.episodes,
         sharing=sharing_of(settings),
     )
-    decisions = jax.jit(jax.vmap(run))(problems, _keys(settings, Purpose.POLICY))
+    rates, axes = q_rates(setup)
+    decided = jax.jit(jax.vmap(run, in_axes=(0, 0, axes)))
+    decisions = decided(problems, _keys(setup, Purpose.POLICY), rates)
     actions = dict(decisions.actions)
     one = jax.tree.map(lambda leaf: leaf[0], problems)
     if count_decisions(one.feasible) <= policy.exhaustive_limit:
@@ -149,33 +152,34 @@ def all_decisions(settings: DtKdStudy, setup: Setup, problems: DecisionProblem) 
         # Seed by seed: a batch of all seeds would only need more memory.
         per_seed = [
             jax.jit(find)(jax.tree.map(lambda leaf, s=s: leaf[s], problems))
-            for s in range(len(settings.seeds))
+            for s in range(setup.points.count)
         ]
         actions["exhaustive"] = jnp.stack(per_seed)
-    return Decisions(actions, decisions.trace)
+    return decisions._replace(actions=actions)
 
 
 def frontier_decisions(
-    settings: DtKdStudy, problems: DecisionProblem, delay_weights: np.ndarray
+    settings: DtKdStudy, setup: Setup, problems: DecisionProblem, delay_weights: np.ndarray
 ) -> dict[str, jax.Array]:
     """Decisions int32 [L, S, N] of Q-learning and of the greedy policy for L delay weights."""
 
-    def at_weight(problem, key, weight):
+    def at_weight(problem, key, rates, weight):
         weighted = replace(problem, delay_weight=weight)
-        best, _ = learn(
+        best = learn(
             weighted,
             key,
-            q_rates(settings),
+            rates,
             episodes=settings.policy.frontier_episodes,
             sharing=sharing_of(settings),
-        )
+        ).best_actions
         alone = greedy(solo_utility(weighted, sharing_of(settings)), weighted.feasible)
         return {"q_learning": best, "greedy": alone}
 
-    over_seeds = jax.vmap(at_weight, in_axes=(0, 0, None))
-    over_weights = jax.vmap(over_seeds, in_axes=(None, None, 0))
-    keys = _keys(settings, Purpose.POLICY)
-    return jax.jit(over_weights)(problems, keys, jnp.asarray(delay_weights, jnp.float32))
+    rates, axes = q_rates(setup)
+    over_points = jax.vmap(at_weight, in_axes=(0, 0, axes, None))
+    over_weights = jax.vmap(over_points, in_axes=(None, None, None, 0))
+    keys = _keys(setup, Purpose.POLICY)
+    return jax.jit(over_weights)(problems, keys, rates, jnp.asarray(delay_weights, jnp.float32))
 
 
 def price_workload(
@@ -223,19 +227,25 @@ def sharing_of(settings: DtKdStudy) -> Sharing:
     return Sharing(solver=settings.allocation.method, delay=settings.objective.delay)
 
 
-def q_rates(settings: DtKdStudy) -> QLearningRates:
-    """The traced rates of Q-learning."""
-    policy = settings.policy
-    return QLearningRates(
-        learning_rate=policy.learning_rate,
-        discount=policy.discount,
-        epsilon_start=policy.epsilon_start,
-        epsilon_end=policy.epsilon_end,
-        epsilon_decay=policy.epsilon_decay,
+def q_rates(setup: Setup) -> tuple[QLearningRates, QLearningRates]:
+    """The traced rates of Q-learning, scalars or [S], and the axes by which points map them."""
+    policies = [point.policy for point in setup.points.settings]
+    rates = stacked(
+        [
+            QLearningRates(
+                learning_rate=jnp.float32(policy.learning_rate),
+                discount=jnp.float32(policy.discount),
+                epsilon_start=jnp.float32(policy.epsilon_start),
+                epsilon_end=jnp.float32(policy.epsilon_end),
+                epsilon_decay=jnp.float32(policy.epsilon_decay),
+            )
+            for policy in policies
+        ]
     )
+    return rates, jax.tree.map(lambda leaf: 0 if leaf.ndim else None, rates)
 
 
-def _keys(settings: DtKdStudy, purpose: Purpose) -> jax.Array:
+def _keys(setup: Setup, purpose: Purpose) -> jax.Array:
     return jnp.stack(
-        [draw_key(part_key(seed, Part.DECISION), 0, purpose) for seed in settings.seeds]
+        [draw_key(part_key(seed, Part.DECISION), 0, purpose) for seed in setup.points.seeds]
     )

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fedjax_kd.statistics import mean_interval
+from fedjax_kd.study.points import Labels
 
 PLACES = ("device", "server")
 
@@ -49,16 +50,14 @@ class Outcome(NamedTuple):
     utility_planned: np.ndarray
 
 
-def _grid(seeds: Sequence[int], n_users: int) -> dict[str, np.ndarray]:
-    return {
-        "seed": np.repeat(np.asarray(seeds, np.int64), n_users),
-        "user": np.tile(np.arange(n_users, dtype=np.int64), len(seeds)),
-    }
+def _grid(labels: Labels, n_users: int) -> dict[str, np.ndarray]:
+    users = np.tile(np.arange(n_users, dtype=np.int64), len(labels.seed))
+    return {**labels.columns(n_users), "user": users}
 
 
 def decisions_table(
     outcomes: Mapping[str, Outcome],
-    seeds: Sequence[int],
+    labels: Labels,
     students: Sequence[str],
     samples: np.ndarray,
     synchronised: np.ndarray,
@@ -67,7 +66,7 @@ def decisions_table(
 
     Args:
         outcomes: by policy.
-        seeds: S seeds.
+        labels: of S points.
         students: labels of the M architectures.
         samples: int [S, N], training examples.
         synchronised: int [S, N], of these at the twin.
@@ -75,14 +74,13 @@ def decisions_table(
     Returns:
         The frame of decisions.parquet.
     """
-    labels = np.asarray(students, object)
+    names = np.asarray(students, object)
     frames = []
     for policy, outcome in outcomes.items():
         columns = {
-            "point": np.int64(0),
-            **_grid(seeds, samples.shape[1]),
+            **_grid(labels, samples.shape[1]),
             "policy": policy,
-            "student": labels[outcome.student.ravel()],
+            "student": names[outcome.student.ravel()],
             "place": np.asarray(PLACES, object)[outcome.place.ravel()],
             "distilled": outcome.distilled,
             "samples": samples.ravel(),
@@ -99,20 +97,19 @@ def decisions_table(
 
 
 def ledger_table(
-    outcomes: Mapping[str, Outcome], seeds: Sequence[int], causes: Sequence[str]
+    outcomes: Mapping[str, Outcome], labels: Labels, causes: Sequence[str]
 ) -> pd.DataFrame:
     """One row per policy, seed, user and cause: seconds, joules, bits and FLOPs."""
     frames = []
     for policy, outcome in outcomes.items():
         n_users = outcome.student.shape[1]
-        grid = {k: np.repeat(v, len(causes)) for k, v in _grid(seeds, n_users).items()}
+        grid = {k: np.repeat(v, len(causes)) for k, v in _grid(labels, n_users).items()}
         frames.append(
             pd.DataFrame(
                 {
-                    "point": np.int64(0),
                     **grid,
                     "policy": policy,
-                    "cause": np.tile(np.asarray(causes, object), len(seeds) * n_users),
+                    "cause": np.tile(np.asarray(causes, object), len(labels.seed) * n_users),
                     "delay_s": outcome.delay_s.ravel(),
                     "energy_j": outcome.energy_j.ravel(),
                     "bits": outcome.bits.ravel(),
@@ -124,15 +121,14 @@ def ledger_table(
 
 
 def metric_rows(
-    seeds: Sequence[int], scope: str, metric: str, values: np.ndarray, rounds: np.ndarray
+    labels: Labels, scope: str, metric: str, values: np.ndarray, rounds: np.ndarray
 ) -> pd.DataFrame:
     """Rows of metrics.parquet from `values` [S, R] at the given round numbers [R]."""
-    values = np.asarray(values, np.float64).reshape(len(seeds), -1)
+    values = np.asarray(values, np.float64).reshape(len(labels.seed), -1)
     return pd.DataFrame(
         {
-            "point": np.int64(0),
-            "seed": np.repeat(np.asarray(seeds, np.int64), values.shape[1]),
-            "round": np.tile(np.asarray(rounds, np.int64), len(seeds)),
+            **labels.columns(values.shape[1]),
+            "round": np.tile(np.asarray(rounds, np.int64), len(labels.seed)),
             "scope": scope,
             "metric": metric,
             "value": values.ravel(),
@@ -164,11 +160,11 @@ def policy_metrics(outcome: Outcome) -> dict[str, np.ndarray]:
     return metrics
 
 
-def policy_metric_rows(outcomes: Mapping[str, Outcome], seeds: Sequence[int]) -> pd.DataFrame:
+def policy_metric_rows(outcomes: Mapping[str, Outcome], labels: Labels) -> pd.DataFrame:
     """Rows of metrics.parquet for every policy."""
     return pd.concat(
         [
-            metric_rows(seeds, f"policy/{policy}", metric, values[:, None], np.zeros(1))
+            metric_rows(labels, f"policy/{policy}", metric, values[:, None], np.zeros(1))
             for policy, outcome in outcomes.items()
             for metric, values in policy_metrics(outcome).items()
         ],
@@ -192,7 +188,7 @@ def summary_table(outcomes: Mapping[str, Outcome]) -> pd.DataFrame:
 
 
 def accuracy_frame(
-    seeds: Sequence[int],
+    labels: Labels,
     student: str,
     soft_labels: str,
     stage: str,
@@ -202,7 +198,7 @@ def accuracy_frame(
     n_users = next(iter(scores.values())).shape[1]
     return pd.DataFrame(
         {
-            **_grid(seeds, n_users),
+            **_grid(labels, n_users),
             "student": student,
             "soft_labels": soft_labels,
             "stage": stage,

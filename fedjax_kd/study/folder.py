@@ -12,6 +12,7 @@ import io
 import json
 import math
 import os
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -34,21 +35,29 @@ if TYPE_CHECKING:
 FORMAT = 1  # of the folder's files; another number means other names or columns
 MANIFEST = "manifest.json"
 SETTINGS = "settings.yaml"
+OPTIONS = "options.json"  # how the study was started, for those who resume it
 REPORT = "report.html"
 _LOCK_FILE = ".lock"
+# At a lock: whoever only looks whether a folder is in use has it for a moment.
+_ATTEMPTS, _PAUSE_S = 3, 0.01
 
 
 class FolderError(ValueError):
     """A folder cannot take or does not hold the results that it should."""
 
 
-class _Lock:
+class FolderBusy(FolderError):
+    """Another run is writing into the folder."""
+
+
+class Lock:
     """Holds a folder until it is released, forgotten or the process ends."""
 
     def __init__(self, descriptor: int):
         self._descriptor: int | None = descriptor
 
     def release(self) -> None:
+        """Lets others have the folder."""
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -72,7 +81,7 @@ class ResultFolder:
     path: Path
     state: Literal["new", "interrupted", "complete"]
     moved: Path | None = None
-    _lock: _Lock | None = None
+    _lock: Lock | None = None
     writes: bool = True
 
     @property
@@ -141,7 +150,7 @@ def open_folder(out: str | Path, settings: Study, force: bool = False) -> Result
     digest = settings_hash(settings)
     if path.exists() and not path.is_dir():
         raise FolderError(f"{out} is a file; name a folder with --out")
-    with _clear_errors(path):
+    with clear_errors(path):
         path.mkdir(parents=True, exist_ok=True)
         entries = sorted(entry.name for entry in path.iterdir())
         results = [name for name in entries if name != _LOCK_FILE and not name.endswith(".partial")]
@@ -154,17 +163,17 @@ def open_folder(out: str | Path, settings: Study, force: bool = False) -> Result
         )
     found = read_manifest(path)
     if force:
-        return _started(path, settings, digest, _moved_aside(path.resolve()))
-    if found.get("status") != "complete" and set(results) <= {MANIFEST, SETTINGS}:
+        return _started(path, settings, digest, moved_aside(path.resolve()))
+    if found.get("status") != "complete" and set(results) <= {MANIFEST, SETTINGS, OPTIONS}:
         return _started(path, settings, digest, None)  # another study that never got anywhere
     if found["settings_hash"] == digest:
         complete = found.get("status") == "complete"
-        lock = None if complete else _locked(path)
+        lock = None if complete else locked(path)
         return ResultFolder(path, "complete" if complete else "interrupted", None, lock)
     raise FolderError(
         f"{out} holds another study: {_described(found)}. This one is "
         f"{_described({'title': settings.title, 'settings_hash': digest})}"
-        f"{_differences(found.get('settings', {}), settings_to_dict(settings))}. Name another "
+        f"{differences(found.get('settings', {}), settings_to_dict(settings))}. Name another "
         "folder with --out, or add --force to move the old results aside"
     )
 
@@ -236,7 +245,7 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> Path:
       FolderError: the file cannot be written; an earlier version is still there.
     """
     partial = path.with_name(f".{path.name}.partial")
-    with _clear_errors(path):
+    with clear_errors(path):
         try:
             with partial.open("wb") as file:
                 write(file)
@@ -249,10 +258,24 @@ def write_atomic(path: Path, write: Callable[[BinaryIO], Any]) -> Path:
     return path
 
 
+def sync_folder(path: Path) -> None:
+    """Brings the names in a folder to the disk, so that a power cut takes no renamed file away."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except OSError:  # Windows opens no folders
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError:  # a file system that cannot
+        pass
+    finally:
+        os.close(descriptor)
+
+
 def _started(path: Path, settings: Study, digest: str, moved: Path | None) -> ResultFolder:
-    with _clear_errors(path):
+    with clear_errors(path):
         path.mkdir(parents=True, exist_ok=True)
-    folder = ResultFolder(path, "new", moved, _locked(path))
+    folder = ResultFolder(path, "new", moved, locked(path))
     resolved = settings_to_dict(settings)
     manifest = {"format": FORMAT, "method": settings.method, "title": settings.title}
     manifest |= {"settings": resolved, "settings_hash": digest, "status": "running"}
@@ -261,39 +284,50 @@ def _started(path: Path, settings: Study, digest: str, moved: Path | None) -> Re
     return folder
 
 
-def _moved_aside(path: Path) -> Path:
+def moved_aside(path: Path) -> Path:
+    """Renames a folder that nobody writes into to `<name>.old-1` (or -2, ...); returns where to."""
     if Path.cwd().is_relative_to(path):
         raise FolderError(f"{path} holds the current directory and cannot be moved aside")
-    lock = _locked(path)
+    lock = locked(path)
     if lock is not None:
         lock.release()
     number = 1
     while (target := path.with_name(f"{path.name}.old-{number}")).exists():
         number += 1
-    with _clear_errors(path):
+    with clear_errors(path):
         path.rename(target)
     return target
 
 
-def _locked(path: Path) -> _Lock | None:
+def locked(path: Path) -> Lock | None:
+    """Holds a folder against other runs; None, or a lock that holds nothing, without locks.
+
+    Raises:
+      FolderBusy: another run holds it.
+    """
     if fcntl is None:
         return None
-    with _clear_errors(path):
+    with clear_errors(path):
         descriptor = os.open(path / _LOCK_FILE, os.O_RDWR | os.O_CREAT, 0o666)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:  # other errors: a file system without locks
-            if error.errno in (errno.EWOULDBLOCK, errno.EACCES):
-                os.close(descriptor)
-                raise FolderError(f"another run is writing into {path}") from None
-    return _Lock(descriptor)
+        for left in reversed(range(_ATTEMPTS)):
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except OSError as error:
+                if error.errno not in (errno.EWOULDBLOCK, errno.EACCES):
+                    break  # a file system without locks
+                if not left:
+                    os.close(descriptor)
+                    raise FolderBusy(f"another run is writing into {path}") from None
+            time.sleep(_PAUSE_S)
+    return Lock(descriptor)
 
 
 def _described(manifest: Mapping[str, Any]) -> str:
     return f"{manifest.get('title') or 'no title'!r} (settings {manifest['settings_hash']})"
 
 
-def _differences(old: Any, new: Any) -> str:
+def differences(old: Any, new: Any) -> str:
     """Returns up to three settings in which two studies differ."""
     first, second = dict(_leaves(old)), dict(_leaves(new))
     keys = [key for key in {**first, **second} if first.get(key) != second.get(key)]
@@ -322,7 +356,8 @@ def _plain(value: Any) -> Any:
 
 
 @contextmanager
-def _clear_errors(path: Path) -> Iterator[None]:
+def clear_errors(path: Path) -> Iterator[None]:
+    """Says what was to be written where the system has only an error number."""
     try:
         yield
     except OSError as error:

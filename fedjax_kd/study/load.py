@@ -10,7 +10,8 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +34,19 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     Raises:
       SettingsError: the file or an override cannot be used; the message lists every problem.
     """
+    return settings_from_dict(read_section(path), overrides, where=str(path))
+
+
+def read_section(path: str | Path, least: str | None = None) -> dict[str, Any]:
+    """Reads a file of `key: value` lines and looks at nothing else.
+
+    Args:
+      path: a YAML file.
+      least: what an empty file is told to say; by default a study's method.
+
+    Raises:
+      SettingsError: the file cannot be read or holds something else.
+    """
     try:
         text = Path(path).read_text(encoding="utf-8")
     except FileNotFoundError:
@@ -40,20 +54,25 @@ def load_settings(path: str | Path, overrides: Sequence[str] = ()) -> Study:
     except (OSError, UnicodeDecodeError) as error:
         reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
         raise SettingsError([f"{path}: cannot be read: {reason}"]) from error
-    return settings_from_text(text, overrides, where=str(path))
+    return _section(text, str(path), least)
 
 
 def settings_from_text(text: str, overrides: Sequence[str] = (), where: str = "settings") -> Study:
     """Like `load_settings`, for text that is already in memory; `where` opens the message."""
+    return settings_from_dict(_section(text, where), overrides, where)
+
+
+def _section(text: str, where: str, least: str | None = None) -> dict[str, Any]:
     try:
         said = read_yaml(text)
     except YamlError as error:
         raise SettingsError([str(error)], where) from error
     if said is None:
-        raise SettingsError([f"the file is empty; it must say at least {_methods()}"], where)
+        least = least or _methods()
+        raise SettingsError([f"the file is empty; it must say at least {least}"], where)
     if not isinstance(said, dict):
         raise SettingsError([f"found {shown(said)}; the file must hold `key: value` lines"], where)
-    return settings_from_dict(said, overrides, where)
+    return said
 
 
 def settings_from_dict(
@@ -68,7 +87,7 @@ def settings_from_dict(
     """
     said = {**said, "method": _override_of_method(overrides) or said.get("method")}
     root = _study_type(said["method"], where)
-    defaults = settings_to_dict(root(method=said["method"]))
+    defaults = _defaults(root)
     problems = []
     for override in overrides:
         try:
@@ -81,6 +100,40 @@ def settings_from_dict(
         return TypeAdapter(root).validate_python(_completed(defaults, said))
     except ValidationError as error:
         raise SettingsError(problems_of(error, root), where) from None
+
+
+def changed(said: dict[str, Any], changes: Mapping[str, Any], where: str) -> dict[str, Any]:
+    """Returns a copy of what a file says with other values at some dotted paths.
+
+    Args:
+      said: dictionaries, lists and scalars, with a known `method`.
+      changes: path -> value, set one after the other.
+      where: opens the message of an error.
+
+    Raises:
+      SettingsError: a path leads through something that has no keys.
+    """
+    defaults = _defaults(_study_type(said.get("method"), where))
+    problems = []
+    for path, value in changes.items():
+        try:
+            said = _replaced(said, path.split("."), value, defaults, ())
+        except YamlError as error:
+            problems.append(str(error))
+    if problems:
+        raise SettingsError(problems, where)
+    return said
+
+
+def completed(said: dict[str, Any], where: str = "settings") -> dict[str, Any]:
+    """Returns what a file says with every default filled in; values are not looked at."""
+    return _completed(_defaults(_study_type(said.get("method"), where)), said)
+
+
+@cache
+def _defaults(root: type[Study]) -> dict[str, Any]:
+    (method,) = (name for name, known in STUDIES.items() if known is root)
+    return settings_to_dict(root(method=method))  # pyright: ignore[reportArgumentType]
 
 
 def settings_to_dict(settings: Study) -> dict[str, Any]:

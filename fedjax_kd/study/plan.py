@@ -79,6 +79,20 @@ def _machine(base: Execution) -> dict[str, Any]:
     }
 
 
+def other_than(recorded: Mapping[str, Any] | None, plan: Plan) -> str:
+    """In what a plan differs from that of the run that it goes on with; empty where in nothing.
+
+    Another form, device or kernel adds numbers up in another order: results are the same but for
+    their last bits.
+    """
+    if not recorded:
+        return ""
+    now = plan.describe()
+    names = ("form", "devices", "platform", "kernels")
+    changed = [name for name in names if name in recorded and recorded[name] != now[name]]
+    return ", ".join(f"{name} {recorded[name]} then, {now[name]} now" for name in changed)
+
+
 def _same_machine(recorded: Mapping[str, Any] | None, base: Execution) -> dict[str, Any]:
     """What an earlier run recorded, if it ran on devices and kernels like these; else nothing."""
     if not recorded:

@@ -115,11 +115,40 @@ def allowed(annotation: Any) -> str:
         return f"a list, each item {allowed(typing.get_args(inner)[0])}{least}"
     if dataclasses.is_dataclass(inner):
         return f"a section with the keys {', '.join(_fields(inner))}"
+    if typing.get_origin(inner) is dict:
+        return "a section"
     number = "a finite number" if bounds.get("allow_inf_nan") is False else "a number"
     names = {float: number, int: "a whole number", bool: "true or false", str: "text"}
     words = {"gt": "above", "ge": "at least", "lt": "below", "le": "at most"}
     limits = [f"{words[key]} {bounds[key]}" for key in words if key in bounds]
     return ", ".join([names.get(inner, "null"), *([" and ".join(limits)] if limits else [])])
+
+
+def unknown_setting(path: str, root: type) -> str | None:
+    """Returns what is wrong with a dotted path that settings of type `root` cannot have.
+
+    Items of lists are numbers, keys of a section of free keys are anything; where a section may be
+    of several kinds, the keys of each are known. None if the path is known.
+    """
+    if _leads_somewhere(root, path.split(".")):
+        return None
+    guess = difflib.get_close_matches(path, list(dict.fromkeys(_paths(root))), n=1)
+    return f"{path}: unknown key" + (f"; did you mean {guess[0]}?" if guess else "")
+
+
+def _leads_somewhere(annotation: Any, keys: Sequence[str]) -> bool:
+    inner, _ = _unwrapped(annotation)
+    origin, options = typing.get_origin(inner), typing.get_args(inner)
+    if not keys:
+        return True
+    if origin in (typing.Union, types.UnionType):
+        return any(_leads_somewhere(option, keys) for option in options)
+    if origin is tuple:
+        return keys[0].isdecimal() and _leads_somewhere(options[0], keys[1:])
+    if origin is dict:
+        return _leads_somewhere(options[1], keys[1:])
+    fields = _fields(inner) if dataclasses.is_dataclass(inner) else {}
+    return keys[0] in fields and _leads_somewhere(fields[keys[0]], keys[1:])
 
 
 def _unwrapped(annotation: Any) -> tuple[Any, dict[str, Any]]:

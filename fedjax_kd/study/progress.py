@@ -6,40 +6,19 @@ is given every event, so that a run can be watched by a person, a log file or a 
 
 from __future__ import annotations
 
-import json
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TextIO
+from dataclasses import dataclass, field
+from typing import Literal, TextIO
 
-PLAIN_INTERVAL_S = 5.0
-
-
-class Event(NamedTuple):
-    """Something that happened in a study.
-
-    Attributes:
-      kind: what happened; `note` is a line of text outside any stage.
-      stage: the stage's name, empty for a note.
-      done: units done so far.
-      total: units to do, None if not known.
-      note: the latest news in a few words.
-      elapsed_s: seconds since the progress object was made.
-      stage_s: seconds since the stage began.
-    """
-
-    kind: Literal["start", "advance", "end", "failed", "note"]
-    stage: str
-    done: int
-    total: int | None
-    note: str
-    elapsed_s: float
-    stage_s: float
-
-
-Show = Callable[[Event], None]
+from fedjax_kd.study.progress_bars import bars as bars
+from fedjax_kd.study.progress_event import Event as Event
+from fedjax_kd.study.progress_event import Kind, Show
+from fedjax_kd.study.progress_lines import json_lines as json_lines
+from fedjax_kd.study.progress_lines import plain_lines as plain_lines
+from fedjax_kd.study.progress_lines import quiet as quiet
+from fedjax_kd.study.progress_pace import Pace
 
 
 @dataclass
@@ -49,15 +28,60 @@ class Stage:
     name: str
     total: int | None
     started_s: float
-    _emit: Callable[[Stage, Any], None]
+    _emit: Callable[[Stage, Kind], None]
+    unit: str = ""
     done: int = 0
+    client_steps: float = 0.0
     note: str = ""
+    pace: Pace = field(default_factory=Pace)
 
-    def advance(self, units: int = 1, note: str = "") -> None:
-        """Counts units that are done and keeps the latest news, if there is any."""
+    def advance(self, units: int = 1, note: str = "", client_steps: float = 0.0) -> None:
+        """Counts what has been done since the last call.
+
+        Args:
+          units: how many of what the stage counts.
+          note: the latest news; empty keeps the earlier ones.
+          client_steps: steps of local training that went into them, summed over clients.
+        """
         self.done += units
+        self.client_steps += client_steps
         self.note = note or self.note
         self._emit(self, "advance")
+
+    def skip(self, units: int, note: str = "") -> None:
+        """Counts units that an earlier run did: they say nothing about how fast this one is."""
+        self.done += units
+        self.note = note or self.note
+        self._emit(self, "skip")
+
+
+@dataclass
+class Grid:
+    """How far the rows of a grid are, over all processes that work on it."""
+
+    rows: int
+    batches: int
+    done: int
+    failed: int
+    _emit: Callable[[Grid], None]
+    started_s: float
+    first: int
+    batch: int | None = None
+    doing: str = ""
+
+    def begin(self, doing: str) -> None:
+        """Says that the next batch begins.
+
+        Args:
+          doing: the batch in a few words, e.g. `rows 8 to 15: fd, fedavg`.
+        """
+        self.batch, self.doing = (self.batch or 0) + 1, doing
+        self._emit(self)
+
+    def count(self, done: int, failed: int) -> None:
+        """Says how many rows of the whole grid are done, and how many have failed."""
+        self.done, self.failed = done, failed
+        self._emit(self)
 
 
 class Progress:
@@ -71,17 +95,19 @@ class Progress:
     def __init__(self, show: Show, clock: Callable[[], float] = time.monotonic):
         self._show, self._clock = show, clock
         self._started_s = clock()
+        self._grid: Grid | None = None
         self.stage_seconds: dict[str, float] = {}
 
     @contextmanager
-    def stage(self, name: str, total: int | None = None) -> Iterator[Stage]:
+    def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:
         """Opens a stage; its seconds are added up in `stage_seconds` when it closes.
 
         Args:
           name: what is being done, e.g. `teacher`.
           total: how many units there are to do, if it is known.
+          unit: what is counted, e.g. `rounds`.
         """
-        stage = Stage(name, total, self._clock(), self._emit)
+        stage = Stage(name, total, self._clock(), self._emit, unit)
         self._emit(stage, "start")
         try:
             yield stage
@@ -94,93 +120,77 @@ class Progress:
             seconds = self._clock() - stage.started_s
             self.stage_seconds[name] = self.stage_seconds.get(name, 0.0) + seconds
 
+    @contextmanager
+    def grid(self, rows: int, batches: int, done: int = 0, failed: int = 0) -> Iterator[Grid]:
+        """Opens a grid, in which stages repeat from batch to batch.
+
+        Args:
+          rows: rows that are to be done, here and by others.
+          batches: batches that this process expects to run.
+          done: rows that are done already.
+          failed: rows that have failed already.
+        """
+        self._grid = Grid(
+            rows, batches, done, failed, self._emit_grid, self._clock(), done + failed
+        )
+        try:
+            yield self._grid
+        finally:
+            self._grid = None
+
     def note(self, text: str) -> None:
         """Says something that belongs to no stage."""
         self._show(Event("note", "", 0, None, text, self._clock() - self._started_s, 0.0))
 
-    def _emit(self, stage: Stage, kind: Any) -> None:
+    def _emit(self, stage: Stage, kind: Kind) -> None:
         now_s = self._clock()
-        elapsed_s, stage_s = now_s - self._started_s, now_s - stage.started_s
-        self._show(Event(kind, stage.name, stage.done, stage.total, stage.note, elapsed_s, stage_s))
+        if kind == "advance":
+            stage.pace.mark(now_s, stage.done, stage.client_steps)
+        per_second, steps_per_second = stage.pace.rates()
+        left_s = None
+        if kind == "advance" and per_second is not None and stage.total is not None:
+            left_s = max(stage.total - stage.done, 0) / per_second
+        grid = self._grid
+        self._show(
+            Event(
+                kind,
+                stage.name,
+                stage.done,
+                stage.total,
+                stage.note,
+                now_s - self._started_s,
+                now_s - stage.started_s,
+                unit=stage.unit,
+                per_second=per_second,
+                client_steps_per_second=steps_per_second,
+                left_s=left_s,
+                batch=grid.batch if grid else None,
+                batches=grid.batches if grid else None,
+            )
+        )
 
-
-def quiet() -> Show:
-    """Shows nothing."""
-    return lambda event: None
-
-
-def json_lines(stream: TextIO | None = None) -> Show:
-    """Writes every event as one line of JSON."""
-    out = stream or sys.stdout
-
-    def show(event: Event) -> None:
-        fields = {key: value for key, value in event._asdict().items() if value not in ("", None)}
-        seconds = {key: round(fields[key], 3) for key in ("elapsed_s", "stage_s")}
-        print(json.dumps(fields | seconds), file=out, flush=True)
-
-    return show
-
-
-def plain_lines(stream: TextIO | None = None, interval_s: float = PLAIN_INTERVAL_S) -> Show:
-    """Writes lines for a log: starts, ends, and between them one every few seconds.
-
-    Args:
-      stream: where to; standard error by default.
-      interval_s: the least time between two lines of a stage in between.
-    """
-    out = stream or sys.stderr
-    last_s: dict[str, float] = {}
-
-    def show(event: Event) -> None:
-        if event.kind == "advance" and event.elapsed_s - last_s[event.stage] < interval_s:
-            return
-        last_s[event.stage] = event.elapsed_s
-        print(f"[{event.elapsed_s:7.1f} s] {_sentence(event)}", file=out, flush=True)
-
-    return show
-
-
-def _sentence(event: Event) -> str:
-    if event.kind == "note":
-        return event.note
-    if event.kind == "start":
-        return f"{event.stage}: started" + (f", {event.total} to do" if event.total else "")
-    count = f"{event.done} of {event.total}" if event.total else f"{event.done} done"
-    if event.kind == "end":
-        count = f"done in {event.stage_s:.1f} s"
-    if event.kind == "failed":
-        count = f"stopped at {count}"
-    return f"{event.stage}: {count}" + (f", {event.note}" if event.note else "")
-
-
-@contextmanager
-def bars(stream: TextIO | None = None) -> Iterator[Show]:
-    """Shows a bar for each stage on a terminal, and keeps the bars when the study ends."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn
-    from rich.progress import Progress as Bars
-
-    console = Console(file=stream or sys.stderr)
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()]
-    columns += [TimeElapsedColumn(), TextColumn("[dim]{task.fields[note]}", markup=True)]
-    with Bars(*columns, console=console) as live:
-        tasks: dict[str, Any] = {}
-
-        def show(event: Event) -> None:
-            if event.kind == "note":
-                live.console.print(event.note, markup=False, highlight=False)
-                return
-            if event.kind == "start":
-                tasks[event.stage] = live.add_task(event.stage, total=event.total, note="")
-            if event.kind == "end":
-                total = event.total or max(event.done, 1)
-                live.update(tasks[event.stage], total=total, completed=event.done or total)
-            else:
-                news = escape(event.note)
-                live.update(tasks[event.stage], completed=event.done, total=event.total, note=news)
-
-        yield show
+    def _emit_grid(self, grid: Grid) -> None:
+        now_s = self._clock()
+        seen = grid.done + grid.failed
+        fresh, seconds = seen - grid.first, now_s - grid.started_s
+        # Every batch of another group compiles anew, so the rows so far stand for those to come.
+        left_s = (grid.rows - seen) * seconds / fresh if fresh > 0 else None
+        self._show(
+            Event(
+                "grid",
+                grid.doing,
+                seen,
+                grid.rows,
+                "",
+                now_s - self._started_s,
+                seconds,
+                unit="rows",
+                left_s=left_s,
+                batch=grid.batch,
+                batches=grid.batches,
+                failed=grid.failed,
+            )
+        )
 
 
 @contextmanager

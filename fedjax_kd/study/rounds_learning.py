@@ -1,24 +1,34 @@
 """Running one contestant of a study in rounds, and bringing home what it did."""
 
+import time
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
 import jax
 import numpy as np
+import pandas as pd
 
 from fedjax_kd.clients import whole_axis
 from fedjax_kd.methods.contract import Federation, Method, RoundReport, State
-from fedjax_kd.methods.rounds import History, Observe, Participation, observed_rounds, run_rounds
+from fedjax_kd.methods.rounds import (
+    History,
+    Observe,
+    Participation,
+    history_shapes,
+    observed_rounds,
+    run_rounds,
+)
 from fedjax_kd.methods.scores import client_accuracies
+from fedjax_kd.study.book import Book, joined, placed_like, with_free_length
 from fedjax_kd.study.contestants import Contestant
+from fedjax_kd.study.diverged import Diverged
 from fedjax_kd.study.progress import Stage
 from fedjax_kd.study.rounds_setup import RoundsSetup
+from fedjax_kd.study.rounds_tables import accuracy_rows, scope_of
+from fedjax_kd.study.settings_rounds import StepTraining
 from fedjax_kd.study.studies import RoundsStudy, counted_scope
 from fedjax_kd.training import Drop, Execution, settled
-
-
-class Diverged(FloatingPointError):
-    """The training loss of a contestant is not finite."""
 
 
 class Played(NamedTuple):
@@ -30,6 +40,7 @@ class Played(NamedTuple):
         evaluated: int [E], the evaluated rounds from 1.
         personal: view -> float [E, S, N].
         common: view -> float [E, S, N].
+        lost: points whose training is not finite, with the reason; only of a tolerant run.
     """
 
     state: State
@@ -37,69 +48,204 @@ class Played(NamedTuple):
     evaluated: np.ndarray
     personal: dict[str, np.ndarray]
     common: dict[str, np.ndarray]
+    lost: dict[int, str]
 
 
 def play(
-    settings: RoundsStudy, setup: RoundsSetup, contestant: Contestant, progress: Stage
+    settings: RoundsStudy,
+    setup: RoundsSetup,
+    contestant: Contestant,
+    progress: Stage,
+    book: Book,
+    *,
+    tolerant: bool = False,
 ) -> Played:
-    """Runs a contestant over all rounds of the study.
+    """Runs a contestant over all rounds of the study, or what is left of them.
 
     Args:
-        settings: the study.
+        settings: the study; of several points, what they share.
         setup: its data and users.
         contestant: the method and its numbers.
         progress: told after each chunk of rounds.
+        book: where it is kept, and taken up from where an earlier run stopped.
+        tolerant: whether points that diverge are reported and the others go on.
 
     Returns:
         What it did.
 
     Raises:
-        Diverged: if a client's loss is not finite; says where.
+        Diverged: if a client's loss is not finite; says where. Of a tolerant run, if that is so at
+            every point.
+        Stopped: if the run was asked to stop; everything up to there is kept.
     """
     method, execution = contestant.method, contestant.execution
-    shape = (setup.federation.people.n_points, setup.federation.people.n_users)
-    main = contestant.views[0]
+    name, shape = contestant.name, (setup.points.count, setup.federation.people.n_users)
     looked = observed_rounds(settings.rounds, settings.evaluation.every)
-    scope = counted_scope(settings)
-    place_of_scope = ("personal", "common").index(scope)
-    seen = 0
-
-    def look(done: int, part: History) -> None:
-        nonlocal seen
-        for index, loss in enumerate(part.report.loss):
-            _require_finite(loss.reshape(shape), seen + index + 1)
-        for name, values in part.report.extra.items():
-            _require_finite_extra(name, np.asarray(values), seen)
-        note = f"loss {np.nan_to_num(mean_loss(part.report, shape[0])[-1]).mean():.3f}"
-        fresh = np.flatnonzero(looked[seen:done])
-        if len(fresh):
-            score = part.observed[main][place_of_scope][fresh[-1]].mean()
-            note = f"{scope} accuracy {score:.3f}, {note}"
-        progress.advance(done - seen, note)
-        seen = done
-
-    state, history = run_rounds(
-        method,
-        jax.jit(method.init)(setup.federation),
-        setup.federation,
-        contestant.hparams,
-        rounds=settings.rounds,
-        execution=execution,
-        participation=Participation(settings.participation.cohort, settings.participation.drop_out),
-        observe=_accuracies_of(method, execution),
-        observe_every=settings.evaluation.every,
-        learning_rate_drop=Drop(
-            settings.learning_rate_drop.rounds, settings.learning_rate_drop.factor
+    steps = steps_of_users(settings, setup)
+    shared: dict[str, Any] = {
+        "execution": execution,
+        "participation": Participation(
+            settings.participation.cohort, settings.participation.drop_out
         ),
-        on_chunk=look,
-    )
+        "observe": _accuracies_of(method, execution),
+    }
+    state = jax.jit(method.init)(setup.federation)
+    histories: list[History] = []
+    lost: dict[int, str] = {}
+
+    def check(history: History, first: int) -> None:
+        found = lost_points(history.report, setup.points.seeds, shape[1], first)
+        for place, reason in found.items():
+            lost.setdefault(place, reason)
+        if lost and (not tolerant or len(lost) == shape[0]):
+            raise Diverged(lost)
+
+    def like() -> dict[str, Any]:
+        rows = history_shapes(method, setup.federation, contestant.hparams, **shared)
+        return {"state": contestant.start, "history": with_free_length(rows)}
+
+    done = 0
+    kept = book.part.restore(like)
+    if kept is not None:
+        done, tree = kept
+        state = placed_like(state, tree["state"])
+        histories.append(tree["history"])
+        progress.skip(done, f"taken up after round {done}")
+        check(histories[0], 0)
+    book.outlet.rejoin(name, done)
+    started = time.perf_counter()
+
+    def look(count: int, history: History, state: State) -> None:
+        nonlocal started
+        first, last = sum(len(h.report.loss) for h in histories), done + count
+        histories.append(history)
+        check(history, first)
+        worked = (history.report.work_flops > 0) * steps
+        seconds, started = time.perf_counter() - started, time.perf_counter()
+        book.timings.add(name, first + 1, last, seconds, float(worked.sum()))
+        fresh = np.flatnonzero(looked[first:last])
+        if len(fresh):
+            frame = _rows(settings, setup, contestant, history, first, fresh)
+            book.outlet.rows(name, last, frame)
+        note = _note(settings, contestant, history, shape, fresh)
+        progress.advance(last - first, note, client_steps=float(worked.sum()))
+        book.part.offer(last, lambda: {"state": state, "history": joined(histories)})
+
+    if done < settings.rounds:
+        state, _ = run_rounds(
+            method,
+            state,
+            setup.federation,
+            contestant.hparams,
+            rounds=settings.rounds - done,
+            first=done,
+            observe_every=settings.evaluation.every,
+            learning_rate_drop=Drop(
+                settings.learning_rate_drop.rounds, settings.learning_rate_drop.factor
+            ),
+            align=book.part.align,
+            on_chunk=look,
+            **shared,
+        )
+    history = joined(histories)
 
     def of(place: int) -> dict[str, np.ndarray]:
         return {
             view: pair[place][looked].reshape(-1, *shape) for view, pair in history.observed.items()
         }
 
-    return Played(state, history.report, np.flatnonzero(looked) + 1, of(0), of(1))
+    return Played(state, history.report, np.flatnonzero(looked) + 1, of(0), of(1), lost)
+
+
+def steps_of_users(settings: RoundsStudy, setup: RoundsSetup) -> np.ndarray:
+    """Steps of local training that a round asks of each user that takes part, float [K].
+
+    Of its own examples; what a method trains beside (on public examples, at the server) is not
+    counted.
+    """
+    training = settings.training
+    counts = np.asarray(setup.federation.people.train.counts)
+    if isinstance(training, StepTraining):
+        return np.full(counts.shape, float(training.steps))
+    return training.epochs * np.ceil(counts / training.batch_size)
+
+
+def lost_points(
+    report: RoundReport, seeds: Sequence[int], n_users: int, first: int
+) -> dict[int, str]:
+    """Points at which some loss, or what a method reports beside, is not finite.
+
+    Args:
+        report: of some rounds, arrays [R, ...].
+        seeds: of the S points.
+        n_users: N.
+        first: rounds before these.
+
+    Returns:
+        By place of the point, what was found first.
+    """
+    found: dict[int, str] = {}
+    finite = np.isfinite(report.loss).reshape(-1, len(seeds), n_users)
+    for index, place in np.argwhere(~finite.all(axis=2)):
+        users = np.flatnonzero(~finite[index, place])
+        found.setdefault(
+            int(place),
+            f"the training loss is not finite for {len(users)} of {n_users} users in round "
+            f"{first + index + 1}, the first being user {users[0]} (seed {seeds[place]}); a lower "
+            "training.learning_rate or a training.gradient_clip above 0 may help",
+        )
+    for name, values in report.extra.items():
+        by_point = np.isfinite(np.asarray(values)).reshape(len(report.loss), len(seeds), -1)
+        for index, place in np.argwhere(~by_point.all(axis=2)):
+            found.setdefault(
+                int(place),
+                f"{name} is not finite in round {first + index + 1} (seed {seeds[place]}); lower "
+                "learning rates or a training.gradient_clip above 0 may help",
+            )
+    return found
+
+
+def _rows(
+    settings: RoundsStudy,
+    setup: RoundsSetup,
+    contestant: Contestant,
+    history: History,
+    first: int,
+    fresh: np.ndarray,
+) -> pd.DataFrame:
+    """Rows of metrics.parquet of the rounds of a chunk that were evaluated, as far as known."""
+    shape = (-1, setup.points.count, setup.federation.people.n_users)
+    frames = []
+    for view, (personal, common) in history.observed.items():
+        loss = mean_loss(history.report, setup.points.count)[fresh]
+        scope = scope_of(contestant.name, view, contestant.views)
+        frames.append(
+            accuracy_rows(
+                scope,
+                setup.points.labels,
+                first + fresh + 1,
+                personal[fresh].reshape(shape),
+                common[fresh].reshape(shape),
+                loss if view == contestant.views[0] else None,
+            )
+        )
+    return pd.concat(frames, ignore_index=True)
+
+
+def _note(
+    settings: RoundsStudy,
+    contestant: Contestant,
+    history: History,
+    shape: tuple[int, int],
+    fresh: np.ndarray,
+) -> str:
+    note = f"loss {np.nan_to_num(mean_loss(history.report, shape[0])[-1]).mean():.3g}"
+    if not len(fresh):
+        return note
+    scope = counted_scope(settings)
+    place = ("personal", "common").index(scope)
+    score = history.observed[contestant.views[0]][place][fresh[-1]].mean()
+    return f"{scope} accuracy {score:.3f}, {note}"
 
 
 def mean_loss(report: RoundReport, n_points: int) -> np.ndarray:
@@ -150,23 +296,3 @@ def _accuracies_of(method: Method, execution: Execution) -> Observe:
 def _trained(report: RoundReport) -> np.ndarray:
     """Whose loss counts: who worked, and whoever's model was trained by another's work."""
     return (np.asarray(report.work_flops) > 0) | (np.asarray(report.loss) != 0)
-
-
-def _require_finite(loss: np.ndarray, number: int) -> None:
-    lost = np.argwhere(~np.isfinite(loss))
-    if len(lost):
-        point, user = lost[0]
-        raise Diverged(
-            f"the training loss is not finite for {len(lost)} of {loss.size} users in round "
-            f"{number}, the first being user {user} of point {point}; a lower "
-            "training.learning_rate or a training.gradient_clip above 0 may help"
-        )
-
-
-def _require_finite_extra(name: str, values: np.ndarray, seen: int) -> None:
-    lost = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))
-    if len(lost):
-        raise Diverged(
-            f"{name} is not finite in round {seen + lost[0] + 1}; lower learning rates or a "
-            "training.gradient_clip above 0 may help"
-        )

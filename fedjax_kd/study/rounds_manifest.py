@@ -25,7 +25,8 @@ def describe(
     """The study's own fields of manifest.json: contestants, models, users, devices, machine."""
     serverless = isinstance(settings, DfmlStudy)  # and so are its baselines
     return {
-        "seeds": list(settings.seeds),
+        "seeds": list(setup.points.seeds),
+        "points": list(setup.points.labels.point),
         "classes": setup.source.n_classes,
         "class_names": list(setup.source.class_names),
         "raw_bits_per_example": setup.source.raw_bits_per_example,
@@ -86,7 +87,7 @@ def _system(settings: RoundsStudy, setup: RoundsSetup) -> dict[str, Any]:
     profile = load_profile(settings.system.profile)
     fleets = jax.tree.map(np.asarray, setup.fleets)
     by_user = fleets.device_clock_hz.shape
-    capacitance = fleets.device_capacitance.reshape(len(settings.seeds), -1)
+    capacitance = fleets.device_capacitance.reshape(setup.points.count, -1)
     fleets = fleets._replace(device_capacitance=np.broadcast_to(capacitance, by_user))
     return {
         "profile": settings.system.profile,
@@ -94,6 +95,6 @@ def _system(settings: RoundsStudy, setup: RoundsSetup) -> dict[str, Any]:
         "noise_dbm_per_hz": profile.noise_dbm_per_hz,
         "per_seed": [
             {"seed": seed, **{name: values[place] for name, values in fleets._asdict().items()}}
-            for place, seed in enumerate(settings.seeds)
+            for place, seed in enumerate(setup.points.seeds)
         ],
     }

@@ -22,6 +22,7 @@ from fedjax_kd.data import (
 from fedjax_kd.methods.contract import Federation
 from fedjax_kd.models import Model, ModelProfile, profile
 from fedjax_kd.study.check_family import EQUAL_FEATURES
+from fedjax_kd.study.points import Points, points_of
 from fedjax_kd.study.set_up import built, fleets_of, partition_frame, user_splits, with_public
 from fedjax_kd.study.settings_family import FamilyStudy
 from fedjax_kd.study.settings_on_device_kd import OnDeviceKdStudy
@@ -61,6 +62,7 @@ class RoundsSetup(NamedTuple):
         user_models: N labels, the model that each user is there to get.
         strong: N flags, whether a user can train the target of on-device KD.
         fleets: devices and links, arrays stacked [S, ...].
+        points: settings and labels of the S points.
     """
 
     source: Source
@@ -70,6 +72,7 @@ class RoundsSetup(NamedTuple):
     user_models: tuple[str, ...]
     strong: tuple[bool, ...]
     fleets: Fleet
+    points: Points
 
     def models(self, role: str) -> tuple[Model, ...]:
         """The models of one role, in the order of the settings."""
@@ -86,7 +89,10 @@ class RoundsSetup(NamedTuple):
 
 
 def prepare_rounds(
-    settings: RoundsStudy, execution: Execution, data_dir: Path | None = None
+    settings: RoundsStudy,
+    execution: Execution,
+    data_dir: Path | None = None,
+    points: Points | None = None,
 ) -> RoundsSetup:
     """Reads and divides the data, builds the architectures and draws the devices.
 
@@ -96,6 +102,7 @@ def prepare_rounds(
         settings: the study.
         execution: the devices that share the work; each gets the examples.
         data_dir: where prepared data sets are; None for the default.
+        points: what runs side by side; one for each seed of the study if not given.
 
     Returns:
         The setup. Everybody's randomness is that of one part of the study, so that all contestants
@@ -105,6 +112,7 @@ def prepare_rounds(
         ValueError: naming the setting, for a partition that cannot exist, an architecture that does
             not fit the examples or the others, or a missing data set.
     """
+    points = points_of(settings) if points is None else points
     data = settings.data
     source = load_source(data.source, data_dir=data_dir)
     architectures = tuple(
@@ -124,18 +132,17 @@ def prepare_rounds(
                 f"models with as many features as each other, for {' and '.join(meeting)}",
             )
     n_strong = settings.strong if isinstance(settings, OnDeviceKdStudy) else 0
-    source, others = with_public(source, data.public, settings.seeds, data_dir)
+    source, others = with_public(source, data.public, points.seeds, data_dir)
     taken = data.public.examples if isinstance(data.public, PublicSplit) else 0
     splits = user_splits(
         source,
-        data,
-        settings.seeds,
+        points,
         public=None if taken else others,
         n_public=taken,
         unlabelled=_unlabelled(data.unlabelled, n_strong),
         max_unlabelled=data.max_unlabelled,
     )
-    people = branch(population(settings.seeds, splits), Part.STUDENTS)
+    people = branch(population(points.seeds, splits), Part.STUDENTS)
     own = [each.label for each in architectures if each.role == "user"]
     federation = Federation(
         table=example_table(source, data.statistics, AUGMENTATIONS[data.augmentation]),
@@ -152,11 +159,12 @@ def prepare_rounds(
     return RoundsSetup(
         source=source,
         federation=everywhere(federation, execution),
-        partition=partition_frame(source, settings.seeds, splits),
+        partition=partition_frame(source, points.labels, splits),
         architectures=architectures,
         user_models=tuple(user_models),
         strong=tuple(user < n_strong for user in range(data.users)),
-        fleets=fleets_of(settings.system, data.users, settings.seeds, weak),
+        fleets=fleets_of(points, weak),
+        points=points,
     )
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 
 from fedjax_kd.study.dt_kd_tables import worst_decile
+from fedjax_kd.study.points import Labels
 
 SCOPES = ("personal", "common")
 COSTS = ("delay_s", "energy_j", "bits", "flops")
@@ -54,48 +55,64 @@ class Course(NamedTuple):
         return self.accuracy(scope, view).astype(np.float64).mean(axis=-1)
 
 
-def curves_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFrame:
-    """One row per contestant, view, metric, seed and evaluated round; losses with the main view."""
+def metrics_table(courses: Sequence[Course], labels: Labels) -> pd.DataFrame:
+    """Frame of metrics.parquet, in long form: one row per point, round, scope and metric.
+
+    The scope is the contestant, or `contestant/view` for all but its main view. Accuracies and
+    losses stand at the rounds that were evaluated; what it has cost since the start, at every one.
+    """
     frames = []
     for course in courses:
         for view in course.views:
-            metrics = {
-                "accuracy_personal": course.mean_accuracy("personal", view),
-                "accuracy_personal_worst_decile": worst_decile(
-                    course.accuracy("personal", view).astype(np.float64)
-                ),
-                "accuracy_common": course.mean_accuracy("common", view),
-            }
-            if view == course.views[0]:
-                metrics["loss"] = course.loss[course.evaluated - 1]
-            for metric, values in metrics.items():
-                named = {"contestant": course.name, "view": view}
-                frames.append(_by_round(values, seeds, course.evaluated, named, metric=metric))
+            scope = scope_of(course.name, view, course.views)
+            loss = course.loss[course.evaluated - 1] if view == course.views[0] else None
+            personal, common = course.personal[view], course.common[view]
+            frames.append(accuracy_rows(scope, labels, course.evaluated, personal, common, loss))
+        rounds = np.arange(1, len(course.loss) + 1)
+        for name in COSTS:
+            totals = np.cumsum(course.costs[name], axis=0, dtype=np.float64)
+            frames.append(_by_round(totals, labels, rounds, course.name, name))
     return pd.concat(frames, ignore_index=True)
 
 
-def costs_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFrame:
-    """One row per contestant, seed and round: what it has cost since the start of the study."""
-    frames = []
-    for course in courses:
-        totals = {name: np.cumsum(course.costs[name], axis=0, dtype=np.float64) for name in COSTS}
-        rounds, n_points = totals[COSTS[0]].shape
-        frames.append(
-            pd.DataFrame(
-                {
-                    **_points(seeds, rounds),
-                    "contestant": course.name,
-                    "round": np.tile(np.arange(1, rounds + 1), n_points),
-                    **{name: values.T.ravel() for name, values in totals.items()},
-                }
-            )
-        )
+def accuracy_rows(
+    scope: str,
+    labels: Labels,
+    rounds: np.ndarray,
+    personal: np.ndarray,
+    common: np.ndarray,
+    loss: np.ndarray | None = None,
+) -> pd.DataFrame:
+    """Rows of metrics.parquet of one view at some evaluated rounds.
+
+    Args:
+        scope: as the rows have it.
+        labels: of S points.
+        rounds: int [E], from 1.
+        personal: float [E, S, N], accuracy on the users' own test splits.
+        common: float [E, S, N], accuracy on the common test set.
+        loss: float [E, S], mean training loss; NaN, which is left out, where nobody trained.
+    """
+    personal, common = (np.asarray(values, np.float64) for values in (personal, common))
+    metrics = {
+        "accuracy_personal": personal.mean(axis=-1),
+        "accuracy_personal_worst_decile": worst_decile(personal),
+        "accuracy_common": common.mean(axis=-1),
+    }
+    if loss is not None:
+        metrics["loss"] = loss
+    frames = [_by_round(values, labels, rounds, scope, name) for name, values in metrics.items()]
     return pd.concat(frames, ignore_index=True)
+
+
+def scope_of(contestant: str, view: str, views: Sequence[str]) -> str:
+    """What rows of metrics.parquet call a contestant's view; the main view is views[0]."""
+    return contestant if view == views[0] else f"{contestant}/{view}"
 
 
 def clients_table(
     courses: Sequence[Course],
-    seeds: Sequence[int],
+    labels: Labels,
     user_models: Sequence[str],
     strong: Sequence[bool],
 ) -> pd.DataFrame:
@@ -112,17 +129,19 @@ def clients_table(
                 values = course.accuracy(scope, view).astype(np.float64)
                 at_best = course.mean_accuracy(scope, view).argmax(axis=0)
                 last[f"accuracy_{scope}_last"] = values[-1].ravel()
-                best[f"accuracy_{scope}_at_best"] = values[at_best, np.arange(len(seeds))].ravel()
+                best[f"accuracy_{scope}_at_best"] = values[
+                    at_best, np.arange(len(labels.seed))
+                ].ravel()
             n_users = len(user_models)
             frames.append(
                 pd.DataFrame(
                     {
-                        **_points(seeds, n_users),
+                        **labels.columns(n_users),
                         "contestant": course.name,
                         "view": view,
-                        "user": np.tile(np.arange(n_users), len(seeds)),
-                        "model": np.tile(np.asarray(user_models, object), len(seeds)),
-                        "strong": np.tile(np.asarray(strong, bool), len(seeds)),
+                        "user": np.tile(np.arange(n_users), len(labels.seed)),
+                        "model": np.tile(np.asarray(user_models, object), len(labels.seed)),
+                        "strong": np.tile(np.asarray(strong, bool), len(labels.seed)),
                         **last,
                         **best,
                     }
@@ -131,7 +150,7 @@ def clients_table(
     return pd.concat(frames, ignore_index=True)
 
 
-def ledger_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFrame:
+def ledger_table(courses: Sequence[Course], labels: Labels) -> pd.DataFrame:
     """One row per contestant, seed, user, phase and cause: sums over the rounds."""
     frames = []
     for course in courses:
@@ -143,11 +162,11 @@ def ledger_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFram
         frames.append(
             pd.DataFrame(
                 {
-                    **_points(seeds, n_rows * each),
+                    **labels.columns(n_rows * each),
                     "contestant": course.name,
-                    "user": np.tile(np.repeat(users, each), len(seeds)),
-                    "phase": np.tile(phases, len(seeds) * n_rows),
-                    "cause": np.tile(causes, len(seeds) * n_rows),
+                    "user": np.tile(np.repeat(users, each), len(labels.seed)),
+                    "phase": np.tile(phases, len(labels.seed) * n_rows),
+                    "cause": np.tile(causes, len(labels.seed) * n_rows),
                     **{name: np.asarray(course.ledger[name], np.float64).ravel() for name in COSTS},
                 }
             )
@@ -155,7 +174,7 @@ def ledger_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFram
     return pd.concat(frames, ignore_index=True)
 
 
-def special_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFrame:
+def special_table(courses: Sequence[Course], labels: Labels) -> pd.DataFrame:
     """One row per contestant, seed, round, name and index: what only one method has to say.
 
     The index is the user's number, or 0 for what there is one of.
@@ -168,18 +187,18 @@ def special_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFra
             values = values[..., None] if values.ndim == 2 else values
             rounds, _, length = values.shape
             frame = {
-                **_points(seeds, rounds * length),
+                **labels.columns(rounds * length),
                 "contestant": course.name,
-                "round": np.tile(np.repeat(np.arange(1, rounds + 1), length), len(seeds)),
+                "round": np.tile(np.repeat(np.arange(1, rounds + 1), length), len(labels.seed)),
                 "name": name,
-                "index": np.tile(np.arange(length), len(seeds) * rounds),
+                "index": np.tile(np.arange(length), len(labels.seed) * rounds),
                 "value": values.swapaxes(0, 1).ravel(),
             }
             frames.append(pd.DataFrame(frame))
     return pd.concat(frames[1:] or frames, ignore_index=True)
 
 
-def mixing_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFrame | None:
+def mixing_table(courses: Sequence[Course], labels: Labels) -> pd.DataFrame | None:
     """One row per contestant, seed, user and feature; None where nobody mixes features."""
     frames = []
     for course in courses:
@@ -189,10 +208,10 @@ def mixing_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFram
         frames.append(
             pd.DataFrame(
                 {
-                    **_points(seeds, n_users * features),
+                    **labels.columns(n_users * features),
                     "contestant": course.name,
-                    "user": np.tile(np.repeat(np.arange(n_users), features), len(seeds)),
-                    "feature": np.tile(np.arange(features), len(seeds) * n_users),
+                    "user": np.tile(np.repeat(np.arange(n_users), features), len(labels.seed)),
+                    "feature": np.tile(np.arange(features), len(labels.seed) * n_users),
                     "value": np.asarray(course.mixing, np.float64).ravel(),
                 }
             )
@@ -200,28 +219,15 @@ def mixing_table(courses: Sequence[Course], seeds: Sequence[int]) -> pd.DataFram
     return pd.concat(frames, ignore_index=True) if frames else None
 
 
-def _points(seeds: Sequence[int], rows: int) -> dict[str, np.ndarray]:
-    """Columns `point` and `seed` of `rows` rows for every seed in turn."""
-    return {
-        "point": np.repeat(np.zeros(len(seeds), np.int64), rows),
-        "seed": np.repeat(np.asarray(seeds, np.int64), rows),
-    }
-
-
 def _by_round(
-    values: np.ndarray,
-    seeds: Sequence[int],
-    rounds: np.ndarray,
-    named: dict[str, str],
-    *,
-    metric: str,
+    values: np.ndarray, labels: Labels, rounds: np.ndarray, scope: str, metric: str
 ) -> pd.DataFrame:
     """Rows of one metric [E, S] at the given rounds [E]; values that are not there have none."""
     return pd.DataFrame(
         {
-            **_points(seeds, len(rounds)),
-            **named,
-            "round": np.tile(np.asarray(rounds, np.int64), len(seeds)),
+            **labels.columns(len(rounds)),
+            "round": np.tile(np.asarray(rounds, np.int64), len(labels.seed)),
+            "scope": scope,
             "metric": metric,
             "value": np.asarray(values, np.float64).T.ravel(),
         }

@@ -1,7 +1,9 @@
 """The DT-KD study from settings to tables: teacher, accuracy table, decisions, students, prices.
 
 Reads as the algorithm does (see `fedjax_kd.methods.dt_kd`). Each stage reports progress, and its
-tables are written as soon as they are known, so that an interrupted run leaves what it had.
+tables are written as soon as they are known, so that an interrupted run leaves what it had. A run
+that goes on in the same folder takes rounds and students from their last checkpoints; what takes
+seconds (soft labels, scores, decisions, prices) is computed again, with the same outcome.
 """
 
 from datetime import UTC, datetime
@@ -16,27 +18,36 @@ from fedjax_kd.models import Model
 from fedjax_kd.study import dt_kd_assemble as assemble
 from fedjax_kd.study import dt_kd_outcomes as costs
 from fedjax_kd.study import dt_kd_tables as tables
+from fedjax_kd.study.book import Book
+from fedjax_kd.study.checkpoint import Keeper, no_keeper
 from fedjax_kd.study.dt_kd_learning import (
-    DEPLOYMENT_STAGE,
-    PROFILE_STAGE,
     Course,
-    Scores,
-    SoftLabels,
-    padding_ratio,
-    score_clients,
+    curve_rows,
     train_fedavg,
-    train_students,
     train_teacher,
     training_rates,
 )
 from fedjax_kd.study.dt_kd_manifest import describe
 from fedjax_kd.study.dt_kd_memory import require_memory
 from fedjax_kd.study.dt_kd_setup import Setup, prepare
+from fedjax_kd.study.dt_kd_students import (
+    DEPLOYMENT_STAGE,
+    PROFILE_STAGE,
+    Scores,
+    SoftLabels,
+    padding_ratio,
+    part_of,
+    score_clients,
+    train_students,
+)
 from fedjax_kd.study.folder import ResultFolder
 from fedjax_kd.study.hosts import agree_on_content
-from fedjax_kd.study.plan import Job, Plan, kernels_in_use, make_plan
+from fedjax_kd.study.outlet import Outlet, no_outlet
+from fedjax_kd.study.plan import Job, Plan, kernels_in_use, make_plan, other_than
+from fedjax_kd.study.points import Points, points_of
 from fedjax_kd.study.progress import Progress, Stage
 from fedjax_kd.study.settings import DtKdStudy, Training
+from fedjax_kd.study.timings import Timings, elapsed_s
 from fedjax_kd.system import CAUSES
 from fedjax_kd.training import Execution, default_execution, for_points
 from fedjax_kd.training.processes import meet
@@ -51,11 +62,14 @@ def run_study(
     execution: Execution | None = None,
     form: str = "auto",
     trials: Path | None = None,
+    points: Points | None = None,
+    keeper: Keeper | None = None,
+    outlet: Outlet | None = None,
 ) -> None:
     """Runs a DT-KD study and writes its results.
 
     Args:
-        settings: the study.
+        settings: the study; of several points, what they share.
         folder: where the results go.
         progress: told how far it is.
         data_dir: where prepared data sets are; None for the default.
@@ -64,74 +78,93 @@ def run_study(
             short trial of each architecture. What an interrupted run of the study in this folder
             chose is kept.
         trials: file that keeps the outcomes of trials for other studies; None keeps none.
+        points: what runs side by side; one for each seed of the study if not given.
+        keeper: keeps checkpoints; None keeps none.
+        outlet: where rows go as they come; None writes whole tables only.
 
     Raises:
         ValueError: before anything is trained, for settings that cannot be met.
-        FloatingPointError: if a training loss is not finite; says where.
+        Diverged: if a training loss is not finite; says at which points.
+        Stopped: if the run was asked to stop; everything up to there is kept.
     """
-    started = datetime.now(UTC).isoformat(timespec="seconds")
+    keeper = no_keeper() if keeper is None else keeper
+    outlet = no_outlet() if outlet is None else outlet
+    points = points_of(settings) if points is None else points
+    earlier = folder.read_manifest()
+    started = earlier.get("started") or datetime.now(UTC).isoformat(timespec="seconds")
+    spent_s = earlier.get("elapsed_s") or {}
     execution = default_execution() if execution is None else execution
-    for mesh in (execution, for_points(execution, len(settings.seeds))):
+    for mesh in (execution, for_points(execution, points.count)):
         meet(mesh)
     with progress.stage("kernels", 1) as stage:  # the first study on a machine compiles them
         stage.advance(1, kernels_in_use())
     with progress.stage("data", 1) as stage:
-        setup = prepare(settings, execution, data_dir)
+        setup = prepare(settings, execution, data_dir, points)
         stage.advance(1, f"{settings.data.source}, {len(setup.source.labels)} examples")
     agree_on_content("data", setup.federation)
     folder.write_table("partition.parquet", setup.partition)
     require_memory(settings, setup, execution)
     with progress.stage("execution", 1) as stage:
-        recorded = folder.read_manifest().get("execution")
+        recorded = earlier.get("execution")
         jobs = training_jobs(settings, setup)
         plan = make_plan(jobs, execution, asked=form, recorded=recorded, memory=trials)
         stage.advance(1, plan.describe()["form"])
+    if changed := other_than(earlier.get("execution"), plan):
+        progress.note(f"goes on with {changed}: the last bits of results may differ")
     folder.update_manifest(started=started, **describe(settings, setup, plan))
     labels = [spec.label for spec in settings.students]
     n_clients = setup.federation.people.n_clients
 
-    with progress.stage("teacher", settings.teacher.rounds) as stage:
-        teacher = train_teacher(
-            settings, setup.teacher, setup.federation, setup.synchronised, plan, stage
-        )
-    metrics = _curve(settings, "teacher", teacher)
+    timings = Timings(folder)
+    with progress.stage("teacher", settings.teacher.rounds, "rounds") as stage:
+        book = Book(keeper.part("teacher", settings.teacher.rounds), outlet, timings)
+        teacher = train_teacher(settings, setup, plan, stage, book)
+    metrics = _curve(setup, "teacher", teacher)
     _write_metrics(folder, metrics)
     soft = soft_labels(setup.teacher, teacher.predictor, setup.federation, execution=execution)
 
     kinds = assemble.soft_label_kinds(settings, setup)
-    with progress.stage("accuracy table", len(kinds) * len(labels) * n_clients) as stage:
+    n_profiled = len(kinds) * len(labels) * n_clients
+    with progress.stage("accuracy table", n_profiled, "students") as stage:
         everything = {kind: np.ones((len(labels), n_clients), bool) for kind in kinds}
-        profile = _train(settings, setup, soft, kinds, PROFILE_STAGE, everything, plan, stage)
-    accuracies = assemble.accuracy_frames(settings, labels, "profile", profile)
+        profile = _train(
+            settings, setup, soft, kinds, PROFILE_STAGE, everything, plan, stage, keeper
+        )
+    accuracies = assemble.accuracy_frames(setup, labels, "profile", profile)
     folder.write_table("accuracy_table.parquet", pd.concat(accuracies, ignore_index=True))
 
-    with progress.stage("FedAvg baseline", settings.fedavg.rounds) as stage:
+    with progress.stage("FedAvg baseline", settings.fedavg.rounds, "rounds") as stage:
         smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
         small = setup.students[smallest]
-        fedavg = train_fedavg(settings, small, setup.federation, plan, stage)
+        book = Book(keeper.part("fedavg", settings.fedavg.rounds), outlet, timings)
+        fedavg = train_fedavg(settings, setup, small, plan, stage, book)
         everybody = np.ones(n_clients, bool)
         fedavg_scores = score_clients(
             small, fedavg.predictor, setup.federation, everybody, execution
         )
-    metrics += _curve(settings, "fedavg", fedavg)
+    timings.write()
+    metrics += _curve(setup, "fedavg", fedavg)
 
     with progress.stage("decisions", 2) as stage:
         expected = assemble.expected_accuracy(settings, profile)
         problems = costs.decision_problems(settings, setup, expected)
         decisions = jax.block_until_ready(costs.all_decisions(settings, setup, problems))
+        keeper.part("decisions", 1).offer(1, lambda: decisions)
         stage.advance(1, "policies")
         frontier = assemble.frontier_table(settings, setup, problems, profile)
         stage.advance(1, "frontier")
     folder.write_table("frontier.parquet", frontier)
-    metrics += assemble.learning_rows(settings, problems, decisions)
+    metrics += assemble.learning_rows(settings, setup, problems, decisions)
     metrics += assemble.study_rows(settings, setup, problems)
     _write_metrics(folder, metrics)
 
     wanted = assemble.wanted_students(decisions.actions, kinds, profile.kind_at, len(labels))
     n_wanted = sum(int(students.sum()) for students in wanted.values())
-    with progress.stage("chosen students", n_wanted) as stage:
-        deployed = _train(settings, setup, soft, kinds, DEPLOYMENT_STAGE, wanted, plan, stage)
-    accuracies += assemble.accuracy_frames(settings, labels, "deployment", deployed)
+    with progress.stage("chosen students", n_wanted, "students") as stage:
+        deployed = _train(
+            settings, setup, soft, kinds, DEPLOYMENT_STAGE, wanted, plan, stage, keeper
+        )
+    accuracies += assemble.accuracy_frames(setup, labels, "deployment", deployed)
     folder.write_table("accuracy_table.parquet", pd.concat(accuracies, ignore_index=True))
 
     with progress.stage("tables", 1) as stage:
@@ -150,9 +183,14 @@ def run_study(
         "chosen students": _students_padding(settings, setup, plan, wanted),
     }
     described = {**plan.describe(), "executed_to_useful_flops": ratios}
+    for student in range(len(labels)):  # what only the accuracy table was made from
+        for name in kinds:
+            keeper.drop(part_of(PROFILE_STAGE, student, name))
+    keeper.finish()
     folder.update_manifest(
-        status="complete", execution=described, elapsed_s=dict(progress.stage_seconds)
+        status="complete", execution=described, elapsed_s=elapsed_s(spent_s, progress.stage_seconds)
     )
+    outlet.close()
 
 
 def _train(
@@ -164,6 +202,7 @@ def _train(
     wanted: dict[str, np.ndarray],
     plan: Plan,
     stage: Stage,
+    keeper: Keeper,
 ) -> assemble.StageScores:
     """Trains and scores the wanted students: kind of soft labels -> bool [M, K]."""
     scores: dict[str, list[Scores]] = {name: [] for name in kinds}
@@ -172,7 +211,7 @@ def _train(
         for name, kind in kinds.items():
             clients = wanted[name][m]
             students = train_students(
-                settings, model, setup.federation, soft, kind, number, clients, execution, stage
+                settings, setup, m, soft, kind, number, clients, execution, stage, keeper
             )
             scores[name].append(
                 score_clients(model, students, setup.federation, clients, execution)
@@ -206,7 +245,7 @@ def training_jobs(settings: DtKdStudy, setup: Setup) -> list[Job]:
     held = np.asarray(setup.federation.people.train.counts)
     synchronised = np.asarray(setup.synchronised)
     if settings.teacher.mode == "pooled":
-        synchronised = synchronised.reshape(len(settings.seeds), -1).sum(axis=1)
+        synchronised = synchronised.reshape(setup.points.count, -1).sum(axis=1)
     smallest = int(np.argmin([p.training_flops for p in setup.profiles]))
 
     def job(label: str, model: Model, training: Training, counts: np.ndarray) -> Job:
@@ -223,12 +262,9 @@ def training_jobs(settings: DtKdStudy, setup: Setup) -> list[Job]:
     ]
 
 
-def _curve(settings: DtKdStudy, scope: str, course: Course) -> list[pd.DataFrame]:
+def _curve(setup: Setup, scope: str, course: Course) -> list[pd.DataFrame]:
     rounds = np.arange(1, course.accuracy.shape[1] + 1)
-    return [
-        tables.metric_rows(settings.seeds, scope, "accuracy_common", course.accuracy, rounds),
-        tables.metric_rows(settings.seeds, scope, "loss", course.loss, rounds),
-    ]
+    return curve_rows(setup.points.labels, scope, course.accuracy, course.loss, rounds)
 
 
 def _write_metrics(folder: ResultFolder, metrics: list[pd.DataFrame]) -> None:
@@ -243,12 +279,13 @@ def _write(
     outcomes: dict[str, tables.Outcome],
     metrics: list[pd.DataFrame],
 ) -> None:
-    shape = (len(settings.seeds), settings.data.users)
+    shape = (setup.points.count, settings.data.users)
     samples = np.asarray(setup.federation.people.train.counts).reshape(shape)
     synchronised = np.asarray(setup.synchronised).reshape(shape)
-    decisions = tables.decisions_table(outcomes, settings.seeds, labels, samples, synchronised)
-    metrics = [*metrics, tables.policy_metric_rows(outcomes, settings.seeds)]
+    decisions = tables.decisions_table(outcomes, setup.points.labels, labels, samples, synchronised)
+    metrics = [*metrics, tables.policy_metric_rows(outcomes, setup.points.labels)]
     folder.write_table("decisions.parquet", decisions)
-    folder.write_table("ledger.parquet", tables.ledger_table(outcomes, settings.seeds, CAUSES))
+    folder.write_table("ledger.parquet", tables.ledger_table(outcomes, setup.points.labels, CAUSES))
     _write_metrics(folder, metrics)
-    folder.write_table("summary.csv", tables.summary_table(outcomes))
+    if len(set(setup.points.labels.point)) == 1:  # else means would be over different settings
+        folder.write_table("summary.csv", tables.summary_table(outcomes))

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -23,8 +24,9 @@ from fedjax_kd.data import (
     public_of_source,
 )
 from fedjax_kd.models import Model, build_model
-from fedjax_kd.study.settings import Data, ModelSpec, System
-from fedjax_kd.study.settings_rounds import Links, PublicSource, PublicSplit
+from fedjax_kd.study.points import Labels, PointRefused, Points
+from fedjax_kd.study.settings import Data, ModelSpec
+from fedjax_kd.study.settings_rounds import PublicSource, PublicSplit
 from fedjax_kd.system import Fleet, load_profile, sample_fleet
 
 
@@ -85,90 +87,88 @@ def with_public(
 
 def user_splits(
     source: Source,
-    data: Data,
-    seeds: Sequence[int],
+    points: Points,
     public: Sequence[np.ndarray] | None = None,
     **options,
 ) -> list[UserSplit]:
-    """Who holds what, one split per seed.
+    """Who holds what, one split per point; points with the same data and seed share theirs.
 
     Args:
         source: the examples.
-        data: the settings.
-        seeds: of the study.
-        public: indices of each seed's public examples, where they are of another data set.
+        points: of the study.
+        public: indices of each point's public examples, where they are of another data set.
         **options: of `build_split`, beside those that every study has.
 
     Raises:
-        ValueError: for a partition that cannot be had; names the setting.
+        PointRefused: for a partition that cannot be had; names the setting.
     """
-    splits = [
-        build_split(
-            source,
-            data.partition,
-            data.users,
-            rng=host_rng(seed, "split"),
-            test_fraction=data.test_fraction,
-            validation_fraction=data.validation_fraction,
-            max_train=data.max_train,
-            max_validation=data.max_validation,
-            max_test=data.max_test,
-            common_fraction=data.common_fraction,
-            common_validation=data.common_validation,
-            common_test=data.common_test,
-            recordings=data.recordings,
-            **options,
-        )
-        for seed in seeds
-    ]
+    drawn: list[tuple[Data, int, UserSplit]] = []
+    splits = []
+    for place, (point, seed) in enumerate(zip(points.settings, points.seeds, strict=True)):
+        split = next((was for data, s, was in drawn if (data, s) == (point.data, seed)), None)
+        if split is None:
+            try:
+                split = _split(source, point.data, seed, options)
+            except ValueError as error:
+                raise PointRefused(place, str(error)) from error
+            drawn.append((point.data, seed, split))
+        splits.append(split)
     if public is None:
         return splits
     return [replace(split, public=rows) for split, rows in zip(splits, public, strict=True)]
 
 
-def fleets_of(
-    system: System | Links,
-    n_users: int,
-    seeds: Sequence[int],
-    weak: np.ndarray | None = None,
-) -> Fleet:
-    """Devices and links of every seed, arrays stacked [S, ...].
+def _split(source: Source, data: Data, seed: int, options: Mapping[str, Any]) -> UserSplit:
+    return build_split(
+        source,
+        data.partition,
+        data.users,
+        rng=host_rng(seed, "split"),
+        test_fraction=data.test_fraction,
+        validation_fraction=data.validation_fraction,
+        max_train=data.max_train,
+        max_validation=data.max_validation,
+        max_test=data.max_test,
+        common_fraction=data.common_fraction,
+        common_validation=data.common_validation,
+        common_test=data.common_test,
+        recordings=data.recordings,
+        **options,
+    )
+
+
+def fleets_of(points: Points, weak: np.ndarray | None = None) -> Fleet:
+    """Devices and links of every point, arrays stacked [S, ...].
 
     Args:
-        system: the settings.
-        n_users: N.
-        seeds: of the study.
+        points: of the study; the device profile is that of the first.
         weak: bool [N], whose devices are weak; None for nobody's.
 
     Raises:
         ValueError: if there are weak devices that the profile does not know.
     """
-    profile = load_profile(system.profile)
+    profile = load_profile(points.settings[0].system.profile)
     try:
         fleets = [
             sample_fleet(
                 draw_key(part_key(seed, Part.WORLD), 0, Purpose.FLEET),
                 profile,
-                n_users,
-                uplink_hz=system.uplink_hz,
-                downlink_hz=system.downlink_hz,
+                point.data.users,
+                uplink_hz=point.system.uplink_hz,
+                downlink_hz=point.system.downlink_hz,
                 weak=weak,
             )
-            for seed in seeds
+            for point, seed in zip(points.settings, points.seeds, strict=True)
         ]
     except ValueError as error:
         raise ValueError(f"system.profile: {error}") from error
     return jax.tree.map(lambda *leaves: jnp.stack(leaves), *fleets)
 
 
-def partition_frame(
-    source: Source, seeds: Sequence[int], splits: Sequence[UserSplit]
-) -> pd.DataFrame:
+def partition_frame(source: Source, labels: Labels, splits: Sequence[UserSplit]) -> pd.DataFrame:
     """Frame of partition.parquet: how many examples of each class every user holds."""
-    return pd.concat(
-        [
-            pd.DataFrame(partition_rows(source, split)).assign(seed=seed)
-            for seed, split in zip(seeds, splits, strict=True)
-        ],
-        ignore_index=True,
-    )
+    frames = [
+        pd.DataFrame(partition_rows(source, split)).assign(point=point, seed=seed)
+        for point, seed, split in zip(labels.point, labels.seed, splits, strict=True)
+    ]
+    return pd.concat(frames, ignore_index=True)

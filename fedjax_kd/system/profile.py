@@ -7,6 +7,7 @@ Every file says where each number comes from.
 from __future__ import annotations
 
 import difflib
+from functools import cache
 from importlib import resources
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -125,14 +126,23 @@ def load_profile(name: str | Path) -> Profile:
                 f"device profile {str(name)!r} is unknown; must be one of {', '.join(known)} "
                 f"or the path of a .yaml file.{hint}"
             )
-        text = (
-            resources.files("fedjax_kd.system").joinpath(f"profiles/{name}.yaml").read_text("utf-8")
-        )
+        return _bundled(str(name))
+    return _parsed(text, str(name))
+
+
+@cache
+def _bundled(name: str) -> Profile:
+    """A profile of the package, whose files do not change while it runs."""
+    file = resources.files("fedjax_kd.system").joinpath(f"profiles/{name}.yaml")
+    return _parsed(file.read_text("utf-8"), name)
+
+
+def _parsed(text: str, name: str) -> Profile:
     try:
         content: Any = yaml.safe_load(text)
     except yaml.YAMLError as error:
         raise ValueError(f"device profile {name}: not valid YAML: {error}") from error
-    return parse_profile(content, str(name))
+    return parse_profile(content, name)
 
 
 def parse_profile(content: Any, name: str) -> Profile:

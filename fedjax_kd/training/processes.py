@@ -24,6 +24,7 @@ from numpy.typing import ArrayLike
 from fedjax_kd.training.execution import CLIENTS, STUDY, Execution, mesh_of
 
 Answer = TypeVar("Answer")
+_BLOCK_BYTES = 4 * 2**20  # that every process tells every other at a time
 
 
 class ProcessError(ValueError):
@@ -79,6 +80,28 @@ def from_first(decide: Callable[[], Answer]) -> Answer:
     if "error" in message:
         raise ProcessError(f"process 0 has stopped: {message['error']}")
     return message["answer"]
+
+
+def bytes_from_first(data: np.ndarray | None, length: int) -> np.ndarray:
+    """The bytes of process 0, in all of them.
+
+    Args:
+        data: uint8 [length] in process 0; the others' are not looked at.
+        length: the same in every process.
+
+    Returns:
+        uint8 [length].
+    """
+    if data is not None and jax.process_count() == 1:
+        return data
+    whole = np.empty(length, np.uint8)
+    for start in range(0, length, _BLOCK_BYTES):
+        block = np.zeros(_BLOCK_BYTES, np.uint8)
+        stop = min(start + _BLOCK_BYTES, length)
+        if data is not None and jax.process_index() == 0:
+            block[: stop - start] = data[start:stop]
+        whole[start:stop] = gathered(block)[0, : stop - start]
+    return whole
 
 
 def slowest(seconds: float) -> float:

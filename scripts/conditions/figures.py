@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import pandas as pd
 
+from fedjax_kd.report.rounds_results import curves_of
 from fedjax_kd.statistics import mean_interval
 
 SCOPES = ("personal", "common")
@@ -80,7 +81,9 @@ def read_condition(folder: Path, name: str, title: str, proposed: str = "") -> C
             reference, or the first contestant where there is none.
     """
     manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-    curves: Any = pd.read_parquet(folder / "curves.parquet")
+    metrics: Any = pd.read_parquet(folder / "metrics.parquet")
+    views = {each["name"]: each["views"][0] for each in manifest["contestants"]}
+    curves = curves_of(metrics, views)
     summary: Any = pd.read_csv(folder / "summary.csv")
     reference = [e["name"] for e in manifest["contestants"] if e.get("role") == "reference"]
     rows = []

@@ -25,7 +25,14 @@ TOLERANCE = 5e-6  # relative and absolute
 EXECUTIONS = cases.executions()
 ONE = cases.reference_execution()
 TWO = EXECUTIONS["sequential on 2"]
-every_method = pytest.mark.parametrize("name", cases.EVERY)
+AS_USERS = ("fedavg", "fd, noise, delta")  # of one architecture, and of two with a channel
+every_method = pytest.mark.parametrize(
+    "name",
+    [
+        pytest.param(name, marks=pytest.mark.shipped if name in AS_USERS else ())
+        for name in cases.EVERY
+    ],
+)
 
 
 @functools.cache

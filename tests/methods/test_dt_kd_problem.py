@@ -189,8 +189,9 @@ def test_q_learning_is_within_one_per_cent_of_the_optimum(make_problem):
     )
 
     def run(problem, key):
-        best, trace = learn(problem, key, QLearningRates(), episodes=20_000, sharing=SOLVED)
-        return total_utility(problem, best, SOLVED), trace.greedy_utility[-1]
+        learnt = learn(problem, key, QLearningRates(), episodes=20_000, sharing=SOLVED)
+        best = total_utility(problem, learnt.best_actions, SOLVED)
+        return best, learnt.trace.greedy_utility[-1]
 
     keys = jnp.stack([jax.random.key(seed) for seed in range(n_seeds)])
     over_seeds = jax.vmap(run, in_axes=(None, 0))

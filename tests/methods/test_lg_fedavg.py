@@ -2,12 +2,13 @@ from functools import cache
 
 import chex
 import jax
+import jax.numpy as jnp
 import mixture_cases as cases
 import numpy as np
 import pytest
 from mixture_cases import EVERYBODY, MODELS, C, D, N, grouped
 
-from fedjax_kd.exchange import compose, delta, traced_numbers, uniform
+from fedjax_kd.exchange import clip_and_noise, compose, delta, traced_numbers, uniform
 from fedjax_kd.methods.lg_fedavg import lg_fedavg
 from fedjax_kd.methods.local import local
 from fedjax_kd.methods.parameter_upload import SendingRates
@@ -118,6 +119,17 @@ def test_heads_through_a_channel_that_remembers(whole, solo):
     for k in range(N):
         mine, theirs = (cases.of_client(whole, run[1].clients, k) for run in (trained, exact))
         chex.assert_trees_all_equal({part: mine[part] for part in theirs}, theirs)
+
+
+def test_an_upload_of_several_steps_that_remember_nothing(whole, solo):
+    upload = compose(clip_and_noise(1.0, 0.1), uniform(8))
+    program = lg_fedavg(MODELS, execution=solo, upload=upload, **LOCAL)
+    values = SendingRates(VALUES, traced_numbers(upload))
+    states, reports = cases.run(program, whole, solo, [EVERYBODY], values)
+    np.testing.assert_array_equal(reports[0].uplink_bits, 8 * (D * C + C) + 2 * 64)
+    exact, _ = cases.run(method(solo), whole, solo, [EVERYBODY], VALUES)
+    apart = jax.tree.map(lambda a, b: jnp.abs(a - b).max(), states[1].server, exact[1].server)
+    assert all(0 < value < 1 for value in jax.tree.leaves(apart))
 
 
 def test_heads_for_different_numbers_of_features_are_refused(solo):

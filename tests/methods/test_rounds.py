@@ -60,6 +60,7 @@ def test_chunks_of_any_length_equal_single_rounds(name, model, federation, solo)
         np.testing.assert_allclose(history.report.loss, np.stack(losses), rtol=1e-5)
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize("name", sorted(BUILDERS))
 def test_a_run_cut_in_two_equals_the_whole_bit_for_bit(name, model, federation, solo):
     method, hparams = build(name, model, solo), HPARAMS[name]
@@ -167,7 +168,7 @@ def test_dealing_keeps_members_and_evens_out_the_blocks(study_rows):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"rounds": 0}, "rounds, chunk and observe_every"),
+        ({"rounds": 0}, "rounds, chunk, observe_every and align"),
         ({"participation": Participation(drop_out=1.5)}, "drop_out"),
         ({"participation": Participation(cohort=9)}, "between 1 and the 5 users"),
     ],

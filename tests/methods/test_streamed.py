@@ -1,3 +1,4 @@
+import shutil
 from dataclasses import replace
 from functools import cache
 from typing import Any
@@ -8,6 +9,7 @@ import numpy as np
 import pytest
 
 from fedjax_kd.clients import store as stores
+from fedjax_kd.clients.store_journal import journalled
 from fedjax_kd.methods.contract import State
 from fedjax_kd.methods.fd import FdRates, fd
 from fedjax_kd.methods.fedavg import fedavg
@@ -90,6 +92,7 @@ def same(found, expected):
         np.testing.assert_array_equal(np.asarray(other), np.asarray(leaf), str(path))
 
 
+@pytest.mark.shipped
 @pytest.mark.parametrize(
     ("form", "n_devices", "drop_out"),
     [("sequential", 1, 0.0), ("sequential", 2, 0.4), ("chunked", 2, 0.0)],
@@ -143,6 +146,34 @@ def test_rounds_may_be_run_in_parts_and_a_folder_opened_again(federation, model,
     again.run(ROUNDS - 4, first=4)
     same(again.state(), whole.state())
     again.store.close()
+
+
+def test_rounds_past_the_saved_state_are_undone_and_come_out_the_same(
+    federation, model, solo, tmp_path
+):
+    method = method_of(model, solo)
+    whole = Streamed(method, federation, solo, SOME)
+    whole.run()
+
+    def opened(folder, done, server=None):
+        run = Streamed(method, federation, solo, SOME)
+        template = client_template(method, run.people, run.table)
+        journal = journalled(folder, template, run.people.n_clients)
+        journal.roll_back(done)
+        run.store, run.server = journal.store, run.server if server is None else server
+        return run, journal
+
+    killed, journal = opened(tmp_path / "killed", 0)
+    killed.run(3)
+    journal.mark(3)
+    saved = jax.tree.map(np.array, killed.server)
+    killed.run(3, first=3)  # overwrites rows of the first three rounds
+    shutil.copytree(tmp_path / "killed", tmp_path / "left")  # as it is, without being closed
+    stale, _ = opened(tmp_path / "left", 3, saved)
+    stale.run(ROUNDS - 3, first=3)
+    same(stale.state(), whole.state())
+    stale.store.close()
+    killed.store.close()
 
 
 def test_more_rounds_than_cohorts_are_drawn_at_once(federation, model, solo):

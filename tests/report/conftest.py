@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from grid_synthetic import GridSize, write_grid
 from matplotlib.figure import Figure
 from report_synthetic import STUDENTS, Size, write_results
 from rounds_synthetic import RoundsSize, write_rounds
@@ -69,6 +70,20 @@ def rounds_report(
         return path.read_text(encoding="utf-8")
 
     return text
+
+
+@pytest.fixture(scope="session")
+def grid(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An unfinished grid with failures: 5 seeds, 4 contestants; tests must not change it."""
+    return write_grid(tmp_path_factory.mktemp("grids") / "grid", GridSize(pending=3))
+
+
+@pytest.fixture(scope="session")
+def grid_report(grid: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of the grid's report, with tables and pictures in folders beside it."""
+    base = tmp_path_factory.mktemp("grid_report")
+    places = {"tables": base / "tables", "pictures": base / "pictures"}
+    return render_report(grid, base / "report.html", targets=[0.7], **places)
 
 
 def _keep_blank(draw: Draw | None) -> Draw:

@@ -115,6 +115,20 @@ def _costs(size: RoundsSize, made: Made, seed: int, ledger: pd.DataFrame) -> pd.
     )
 
 
+def long_form(seed: int, scope: str, rounds: np.ndarray, metrics: dict, point: int = 0):
+    """Rows of metrics.parquet: each metric's values [R] at the rounds [R]."""
+    return pd.DataFrame(
+        {
+            "point": point,
+            "seed": seed,
+            "round": np.tile(rounds, len(metrics)),
+            "scope": scope,
+            "metric": np.repeat(list(metrics), len(rounds)),
+            "value": np.concatenate(list(metrics.values())),
+        }
+    )
+
+
 def _special(size: RoundsSize, made: Made, seed: int) -> pd.DataFrame:
     rounds = np.arange(1, size.rounds + 1)
     named = {"point": 0, "seed": seed, "contestant": made.name}
@@ -299,7 +313,7 @@ def write_rounds(folder: Path, size: RoundsSize | None = None) -> Path:
     """Writes manifest, summary and all tables of a made-up study in rounds into `folder`."""
     size = size or RoundsSize()
     folder.mkdir(parents=True, exist_ok=True)
-    curves, costs, clients, ledger, special, mixing, scores = [], [], [], [], [], [], {}
+    metrics_rows, costs, clients, ledger, special, mixing, scores = [], [], [], [], [], [], {}
     evaluated = np.arange(size.every, size.rounds + 1, size.every)
     labels = _models_of(size)
     for seed in size.seeds:
@@ -312,10 +326,14 @@ def write_rounds(folder: Path, size: RoundsSize | None = None) -> Path:
                 named = {"point": 0, "seed": seed, "contestant": made.name, "view": view}
                 metrics = {f"accuracy_{scope}": values[view, scope].mean(1) for scope in SCOPES}
                 metrics["accuracy_personal_worst_decile"] = values[view, "personal"].min(1)
-                metrics["loss"] = 2 * np.exp(-evaluated / 20)
-                for metric, value in metrics.items():
-                    row = {**named, "round": evaluated, "metric": metric, "value": value}
-                    curves.append(pd.DataFrame(row))
+                if view == made.views[0][0]:
+                    metrics["loss"] = 2 * np.exp(-evaluated / 20)
+                main = view == made.views[0][0]
+                metrics_rows.append(
+                    long_form(
+                        seed, made.name if main else f"{made.name}/{view}", evaluated, metrics
+                    )
+                )
                 people = {"user": np.arange(size.users), "model": labels}
                 people["strong"] = np.arange(size.users) < size.strong
                 for scope in SCOPES:
@@ -325,15 +343,19 @@ def write_rounds(folder: Path, size: RoundsSize | None = None) -> Path:
                 clients.append(pd.DataFrame({**named, **people}))
             ledger.append(_ledger(size, made, seed))
             costs.append(_costs(size, made, seed, ledger[-1]))
+            spent = {name: costs[-1][name].to_numpy() for name in COSTS}
+            metrics_rows.append(long_form(seed, made.name, np.arange(1, size.rounds + 1), spent))
             special.append(_special(size, made, seed))
             mixing.append(_mixing(size, made, seed))
-    tables = {"curves": curves, "costs": costs, "clients": clients, "ledger": ledger}
+    tables = {"metrics": metrics_rows, "clients": clients, "ledger": ledger}
     tables |= {"special": special, "mixing": mixing}
     frames = {name: pd.concat(parts, ignore_index=True) for name, parts in tables.items()}
     for name, frame in frames.items():
         if len(frame):
             frame.to_parquet(folder / f"{name}.parquet", index=False)
     _partition(size).to_parquet(folder / "partition.parquet", index=False)
-    _summary(size, scores, frames["costs"]).to_csv(folder / "summary.csv", index=False)
+    _summary(size, scores, pd.concat(costs, ignore_index=True)).to_csv(
+        folder / "summary.csv", index=False
+    )
     (folder / "manifest.json").write_text(json.dumps(_manifest(size), indent=1), encoding="utf-8")
     return folder

@@ -36,11 +36,10 @@ def text_of(conditions) -> str:
 
 
 def test_figures_are_those_of_the_curves(rounds, condition):
-    curves: Any = pd.read_parquet(rounds("dfml") / "curves.parquet")
+    metrics: Any = pd.read_parquet(rounds("dfml") / "metrics.parquet")
     assert condition.lead is not None
     assert (condition.proposed, condition.lead.view) == ("dfml", "peak")
-    own = curves[(curves["contestant"] == "dfml") & (curves["view"] == "peak")]
-    own = own[own["metric"] == "accuracy_common"]
+    own = metrics[(metrics["scope"] == "dfml") & (metrics["metric"] == "accuracy_common")]
     for seed, best, last in zip(
         sorted(own["seed"].unique()),
         condition.lead.accuracy["common", "best"],

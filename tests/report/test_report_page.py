@@ -149,7 +149,7 @@ def test_interrupted_writing_keeps_the_old_report(small: Path, copy_of, monkeypa
     def fail(source, target):
         raise OSError("disk full")
 
-    monkeypatch.setattr("fedjax_kd.report.page.os.replace", fail)
+    monkeypatch.setattr("os.replace", fail)
     with pytest.raises(OSError, match="disk full"):
         render_report(folder)
     assert (folder / "report.html").read_text() == "old"

@@ -38,12 +38,12 @@ def with_finals(folder: Path, finals: dict[str, list[float]]) -> RoundsResults:
     """A small DFML study whose contestants' common accuracies are given by seed, in every round."""
     size = RoundsSize(method="dfml", users=5, rounds=4, every=2, contestants=len(finals))
     write_rounds(folder, size)
-    table = pd.read_parquet(folder / "curves.parquet")
+    table = pd.read_parquet(folder / "metrics.parquet")
     for name, values in finals.items():
         for seed, value in zip(size.seeds, values, strict=True):
-            rows = (table["contestant"] == name) & (table["seed"] == seed)
+            rows = (table["scope"].str.split("/").str[0] == name) & (table["seed"] == seed)
             table.loc[rows & (table["metric"] == "accuracy_common"), "value"] = value
-    table.to_parquet(folder / "curves.parquet", index=False)
+    table.to_parquet(folder / "metrics.parquet", index=False)
     return read(folder)
 
 

@@ -113,14 +113,13 @@ def test_same_results_give_the_same_bytes(rounds, rounds_report, tmp_path: Path)
     ("method", "table", "sections", "sentence"),
     [
         ("on_device_kd", "special.parquet", set(), ""),
-        ("on_device_kd", "costs.parquet", {"cost"}, "no costs over the rounds"),
         ("on_device_kd", "ledger.parquet", {"ledger"}, "no ledger"),
         ("on_device_kd", "clients.parquet", {"users"}, "no accuracies of the single users"),
         ("on_device_kd", "partition.parquet", {"partition"}, "who holds which"),
         ("on_device_kd", "summary.csv", {"comparison"}, "no summary of the contestants"),
         (
             "on_device_kd",
-            "curves.parquet",
+            "metrics.parquet",
             {"curves", "cost", "distillation"},
             "no accuracies of the proposed method",
         ),
@@ -139,6 +138,18 @@ def test_missing_table_becomes_a_sentence(rounds, copy_of, method, table, sectio
     for name, part in sections_of(text).items():
         assert ('class="missing"' in part) == (name in sections), name
         assert ("<svg" in part) == (name not in sections and name != "notes"), name
+
+
+@pytest.mark.usefixtures("quick_pictures")
+def test_costs_that_were_not_taken_are_missed_in_their_section_only(rounds, copy_of):
+    folder = copy_of(rounds("on_device_kd"))
+    table = pd.read_parquet(folder / "metrics.parquet")
+    table = table[~table["metric"].isin(["delay_s", "energy_j", "bits", "flops"])]
+    table.to_parquet(folder / "metrics.parquet", index=False)
+    text = render_report(folder).read_text(encoding="utf-8")
+    assert "no costs over the rounds" in text
+    missing = [name for name, part in sections_of(text).items() if 'class="missing"' in part]
+    assert missing == ["cost"]
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -268,9 +279,9 @@ def test_comparison_as_text(rounds):
 
 def test_broken_tables_are_named(rounds, copy_of):
     folder = copy_of(rounds("dfml"))
-    path = folder / "curves.parquet"
-    pd.read_parquet(path).drop(columns="view").to_parquet(path, index=False)
-    with pytest.raises(ReportError, match=r"curves\.parquet: lacks the column 'view'"):
+    path = folder / "metrics.parquet"
+    pd.read_parquet(path).drop(columns="scope").to_parquet(path, index=False)
+    with pytest.raises(ReportError, match=r"metrics\.parquet: lacks the column 'scope'"):
         render_report(folder)
 
 

@@ -3,9 +3,13 @@
 Every contestant costs a compilation of seconds, so only those run that differ in what they cost.
 """
 
+import json
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
+from fedjax_kd.report.rounds_results import costs_of, curves_of
 from fedjax_kd.study.folder import open_folder
 from fedjax_kd.study.load import settings_from_dict
 from fedjax_kd.study.progress import Progress, quiet
@@ -68,6 +72,18 @@ PFEDAFM = {
 }
 
 TINY_ROUNDS = {study["method"]: study for study in (ON_DEVICE_KD, DFML, PFEDAFM)}
+
+
+def curves(folder: Path) -> Any:
+    """What was evaluated, by contestant and view."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    main = {each["name"]: each["views"][0] for each in manifest["contestants"]}
+    return curves_of(pd.read_parquet(folder / "metrics.parquet"), main)
+
+
+def costs(folder: Path) -> Any:
+    """What had been spent after each round, by contestant."""
+    return costs_of(pd.read_parquet(folder / "metrics.parquet"))
 
 
 def run_study(settings: Any, path: Path) -> Path:

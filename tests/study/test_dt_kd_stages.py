@@ -11,8 +11,8 @@ from dt_kd_tiny import TINY
 
 from fedjax_kd.study.check import check_study
 from fedjax_kd.study.dt_kd_assemble import NO_LABELS, SoftLabels, kind_at, wanted_students
-from fedjax_kd.study.dt_kd_learning import CLIENTS_PER_CHUNK, chunks
 from fedjax_kd.study.dt_kd_setup import prepare
+from fedjax_kd.study.dt_kd_students import CLIENTS_PER_CHUNK, chunks
 from fedjax_kd.study.folder import open_folder
 from fedjax_kd.study.load import settings_from_dict
 from fedjax_kd.study.progress import Progress, quiet

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from fedjax_kd.study import dt_kd_tables as tables
+from fedjax_kd.study.points import Labels
 
-SEEDS, N_USERS, CAUSES = (3, 5), 2, ("uplink", "downlink")
+LABELS, N_USERS, CAUSES = Labels.of_seeds((3, 5)), 2, ("uplink", "downlink")
 
 
 def outcome(**changes):
@@ -46,7 +47,7 @@ def test_worst_decile_is_the_mean_of_the_worst_tenth():
 
 def test_decisions_keep_seed_user_and_choice_together():
     samples = np.array([[10, 20], [30, 40]])
-    frame = tables.decisions_table({"p": outcome()}, SEEDS, ("a", "b"), samples, samples // 2)
+    frame = tables.decisions_table({"p": outcome()}, LABELS, ("a", "b"), samples, samples // 2)
     row = frame[(frame.seed == 5) & (frame.user == 0)].iloc[0]
     assert (row.student, row.place, row.samples, row.synchronised) == ("b", "server", 30, 15)
     assert (row.delay_s, row.energy_j) == (33, 6)
@@ -55,9 +56,9 @@ def test_decisions_keep_seed_user_and_choice_together():
 
 
 def test_ledger_rows_add_up_to_the_decisions():
-    ledger = tables.ledger_table({"p": outcome()}, SEEDS, CAUSES)
+    ledger = tables.ledger_table({"p": outcome()}, LABELS, CAUSES)
     samples = np.ones((2, 2), int)
-    decisions = tables.decisions_table({"p": outcome()}, SEEDS, ("a", "b"), samples, samples)
+    decisions = tables.decisions_table({"p": outcome()}, LABELS, ("a", "b"), samples, samples)
     summed = ledger.groupby(["seed", "user"]).delay_s.sum()
     np.testing.assert_allclose(summed, decisions.set_index(["seed", "user"]).delay_s)
     down = ledger[(ledger.seed == 3) & (ledger.user == 1) & (ledger.cause == "downlink")]

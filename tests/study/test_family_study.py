@@ -7,6 +7,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from family_tiny import run_family
+from rounds_tiny import costs, curves
 
 from fedjax_kd.report import render_report
 from fedjax_kd.study.rounds_summary import summary_table
@@ -21,8 +22,8 @@ def folder(tmp_path_factory):
 
 
 def last_bits(folder, name):
-    costs: Any = pd.read_parquet(folder / "costs.parquet")
-    return costs[(costs["contestant"] == name) & (costs["round"] == ROUNDS)]["bits"].to_numpy()
+    rows = costs(folder)
+    return rows[(rows["contestant"] == name) & (rows["round"] == ROUNDS)]["bits"].to_numpy()
 
 
 def test_the_tables_have_local_as_the_reference(folder):
@@ -78,8 +79,7 @@ def test_channels_change_what_crosses(folder, tmp_path):
     up = 16 * (4 * CLASSES + 64)  # 4 bits a number, and each row's range
     down = 16 * 32 * CLASSES
     np.testing.assert_allclose(last_bits(changed, "ds_fl"), ROUNDS * USERS * (up + down))
-    usual: Any = pd.read_parquet(folder / "curves.parquet")
-    local: Any = pd.read_parquet(changed / "curves.parquet")
+    usual, local = curves(folder), curves(changed)
     pd.testing.assert_frame_equal(  # who sends nothing is not touched
         local[local["contestant"] == "local"].reset_index(drop=True),
         usual[usual["contestant"] == "local"].reset_index(drop=True),

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
-from rounds_tiny import run_tiny_rounds
+from rounds_tiny import curves, run_tiny_rounds
 
 from fedjax_kd.data import Source
 from fedjax_kd.data.catalog import SOURCES
@@ -58,8 +58,8 @@ def test_users_are_people_and_the_strong_distil_on_their_own_examples(monkeypatc
         assert share.between(0.3, 0.7).all()  # recordings are not torn apart at random
     own = np.bincount(source.train_users if source.train_users is not None else [])
     assert (held.groupby(["seed", "user"]).sum().to_numpy().reshape(2, -1) <= own).all()
-    curves: Any = pd.read_parquet(folder / "curves.parquet")
-    assert set(curves["view"]) == {"target", "auxiliary"}
-    assert np.isfinite(curves["value"]).all()
+    rows = curves(folder)
+    assert set(rows["view"]) == {"target", "auxiliary"}
+    assert np.isfinite(rows["value"]).all()
     special: Any = pd.read_parquet(folder / "special.parquet")
     assert (special["value"] > 0).all()

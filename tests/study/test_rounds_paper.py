@@ -10,10 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pandas as pd
 import pytest
 from mock_cifar import patch_cifar
-from rounds_tiny import run_study
+from rounds_tiny import costs, curves, run_study
 
 from fedjax_kd.study.check import check_study
 from fedjax_kd.study.load import load_settings
@@ -70,9 +69,9 @@ def test_two_rounds_of_the_paper_s_method(method, monkeypatch, tmp_path):
     patch_cifar(monkeypatch, n_train=600, n_test=100)
     small = ["rounds=2", "seeds=[0]", f"contestants=[{method}]", *SHRUNK[method]]
     folder = run_study(paper(method, *small), tmp_path / "results")
-    curves: Any = pd.read_parquet(folder / "curves.parquet")
-    assert set(curves["round"]) == {2}
-    assert np.isfinite(curves["value"]).all()
-    costs: Any = pd.read_parquet(folder / "costs.parquet")
-    assert list(costs["round"]) == [1, 2]
-    assert (costs[["delay_s", "energy_j", "bits", "flops"]] > 0).all().all()
+    rows = curves(folder)
+    assert set(rows["round"]) == {2}
+    assert np.isfinite(rows["value"]).all()
+    spent = costs(folder)
+    assert list(spent["round"]) == [1, 2]
+    assert (spent[["delay_s", "energy_j", "bits", "flops"]] > 0).all().all()

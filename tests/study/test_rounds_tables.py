@@ -5,19 +5,19 @@ from typing import Any
 import numpy as np
 import pytest
 
+from fedjax_kd.study.points import Labels
 from fedjax_kd.study.rounds_summary import summary_table
 from fedjax_kd.study.rounds_tables import (
     COSTS,
     Course,
     clients_table,
-    costs_table,
-    curves_table,
     ledger_table,
+    metrics_table,
     mixing_table,
     special_table,
 )
 
-SEEDS = (5, 6)
+LABELS = Labels.of_seeds((5, 6))
 
 
 def course(name="dfml", shift=0.0, mixing=None, views=("peak", "regular")):
@@ -43,30 +43,30 @@ def course(name="dfml", shift=0.0, mixing=None, views=("peak", "regular")):
 
 
 def test_curves_are_means_over_users_at_evaluated_rounds():
-    frame = curves_table([course()], SEEDS)
-    assert list(frame) == ["point", "seed", "contestant", "view", "round", "metric", "value"]
-    rows = frame.set_index(["seed", "view", "round", "metric"]).value
-    assert rows.loc[(5, "peak", 2, "accuracy_personal")] == pytest.approx(0.3)
-    assert rows.loc[(6, "regular", 4, "accuracy_personal")] == pytest.approx(0.3)
-    assert rows.loc[(5, "peak", 4, "accuracy_personal_worst_decile")] == pytest.approx(0.4)
-    assert rows.loc[(5, "regular", 4, "accuracy_common")] == pytest.approx(0.25)
+    frame = metrics_table([course()], LABELS)
+    assert list(frame) == ["point", "seed", "round", "scope", "metric", "value"]
+    rows = frame.set_index(["seed", "scope", "round", "metric"]).value
+    assert rows.loc[(5, "dfml", 2, "accuracy_personal")] == pytest.approx(0.3)
+    assert rows.loc[(6, "dfml/regular", 4, "accuracy_personal")] == pytest.approx(0.3)
+    assert rows.loc[(5, "dfml", 4, "accuracy_personal_worst_decile")] == pytest.approx(0.4)
+    assert rows.loc[(5, "dfml/regular", 4, "accuracy_common")] == pytest.approx(0.25)
     losses = frame[frame["metric"] == "loss"]
     assert sorted(zip(losses["seed"], losses["round"], losses["value"], strict=True)) == [
         (5, 2, 2.0),
         (5, 4, 0.5),
         (6, 2, 2.5),
     ]
-    assert set(losses["view"]) == {"peak"}
+    assert set(losses["scope"]) == {"dfml"}
 
 
 def test_costs_accumulate_over_every_round():
-    frame = costs_table([course()], SEEDS).set_index(["seed", "round"])
-    assert list(frame.loc[5].delay_s) == [1, 4, 9, 16]
-    assert list(frame.loc[6].flops) == [8, 24, 48, 80]
+    rows = metrics_table([course()], LABELS).set_index(["scope", "metric", "seed"])["value"]
+    assert list(rows.loc["dfml", "delay_s", 5]) == [1, 4, 9, 16]
+    assert list(rows.loc["dfml", "flops", 6]) == [8, 24, 48, 80]
 
 
 def test_the_ledger_names_the_server_last():
-    frame = ledger_table([course()], SEEDS)
+    frame = ledger_table([course()], LABELS)
     assert len(frame) == 2 * 3 * 2 * 3
     rows = frame.set_index(["seed", "user", "phase", "cause"]).delay_s
     assert rows.loc[(5, 0, "send", "training")] == 1
@@ -75,15 +75,15 @@ def test_the_ledger_names_the_server_last():
 
 
 def test_special_rows_have_the_user_as_index():
-    frame = special_table([course()], SEEDS).set_index(["name", "seed", "round", "index"]).value
+    frame = special_table([course()], LABELS).set_index(["name", "seed", "round", "index"]).value
     assert frame.loc[("alpha", 6, 3, 0)] == 5
     assert frame.loc[("mixing", 6, 3, 1)] == 11
     assert len(frame.loc["alpha"]) == 8
-    assert special_table([course()._replace(special={})], SEEDS).empty
+    assert special_table([course()._replace(special={})], LABELS).empty
 
 
 def test_users_at_the_best_round_of_their_seed():
-    frame = clients_table([course()], SEEDS, ("a", "b"), (True, False))
+    frame = clients_table([course()], LABELS, ("a", "b"), (True, False))
     rows = frame.set_index(["seed", "view", "user"]).sort_index()
     assert rows.loc[(5, "peak", 0), "accuracy_personal_at_best"] == pytest.approx(0.6)
     # In seed 6 both rounds have the mean 0.2: the first counts.
@@ -95,12 +95,12 @@ def test_users_at_the_best_round_of_their_seed():
 
 def test_mixing_vectors_have_a_row_for_each_feature():
     frame = mixing_table(
-        [course(), course("pfedafm", mixing=np.arange(12.0).reshape(2, 2, 3))], SEEDS
+        [course(), course("pfedafm", mixing=np.arange(12.0).reshape(2, 2, 3))], LABELS
     )
     assert frame is not None
     assert set(frame["contestant"]) == {"pfedafm"}
     assert frame.set_index(["seed", "user", "feature"]).value.loc[(6, 1, 2)] == 11
-    assert mixing_table([course()], SEEDS) is None
+    assert mixing_table([course()], LABELS) is None
 
 
 def summary(courses, scope="personal") -> Any:

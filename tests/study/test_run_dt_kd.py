@@ -119,13 +119,12 @@ def test_the_ledger_can_be_computed_again_by_hand(frames, manifest):
 
 
 def test_shares_keep_the_budgets(frames, manifest):
-    constants = manifest["system"]["constants"]
     worlds = {world["seed"]: world for world in manifest["system"]["per_seed"]}
     for (_, seed), rows in frames["decisions"].groupby(["policy", "seed"]):
         budgets = {
             "server_flops_per_s": worlds[seed]["server_flops_per_s"],
-            "uplink_hz": constants["uplink_hz"],
-            "downlink_hz": constants["downlink_hz"],
+            "uplink_hz": worlds[seed]["uplink_hz"],
+            "downlink_hz": worlds[seed]["downlink_hz"],
         }
         for name, budget in budgets.items():
             assert rows[name].sum() <= budget * (1 + 1e-6)

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from rounds_tiny import TINY_ROUNDS, run_tiny_rounds
+from rounds_tiny import TINY_ROUNDS, costs, curves, run_tiny_rounds
 
 METHODS = tuple(TINY_ROUNDS)
 TABLES = {"clients", "costs", "curves", "ledger", "partition", "special"}
@@ -108,8 +108,8 @@ def bits_of(folder, role):
 
 
 def last_bits(folder, contestant):
-    costs = pd.read_parquet(folder / "costs.parquet")
-    rows = costs[(costs["contestant"] == contestant) & (costs["round"] == ROUNDS)]
+    spent = costs(folder)
+    rows = spent[(spent["contestant"] == contestant) & (spent["round"] == ROUNDS)]
     return np.asarray(rows["bits"])
 
 
@@ -248,16 +248,16 @@ def test_a_second_run_gives_the_same_bits(method, folder, tmp_path):
 
 
 def first_tables(folder):
-    found = sorted(folder.glob("*.parquet"))
+    found = sorted(set(folder.glob("*.parquet")) - {folder / "timings.parquet"})
     assert len(found) >= len(TABLES)
     return found
 
 
 def test_contestants_do_not_depend_on_their_company(results, tmp_path):
     alone = run_tiny_rounds("pfedafm", tmp_path / "alone", ("contestants=[fedproto]",))
-    rows: Any = pd.read_parquet(results("pfedafm") / "curves.parquet")
+    rows = curves(results("pfedafm"))
     mine = rows[rows["contestant"] == "fedproto"].reset_index(drop=True)
-    pd.testing.assert_frame_equal(pd.read_parquet(alone / "curves.parquet"), mine)
+    pd.testing.assert_frame_equal(curves(alone), mine)
 
 
 def test_a_contestant_that_diverges_leaves_the_others(results, tmp_path):

@@ -1,0 +1,1 @@
+"""Reading folders of results: frames out of files, for users, for reports and for running grids."""
