@@ -26,7 +26,7 @@ jax.config.update("jax_num_cpu_devices", 2)
 jax.config.update("jax_numpy_dtype_promotion", "strict")
 jax.config.update("jax_numpy_rank_promotion", "raise")
 
-MOST_MAPS = 20_000  # after a group; one adds some thousands
+MOST_MAPS = 8_000  # after a group; at 20,000 a process has grown to 6 GB
 BY_METHOD = "test_catalog_laws.py"
 LONG = {  # groups of a minute or so begin first, so that no process is left alone with one
     "test_catalog_hosts.py",

@@ -9,6 +9,7 @@ bit for bit.
 
 import functools
 from dataclasses import replace
+from pathlib import Path
 
 import catalog_cases as cases
 import chex
@@ -19,6 +20,8 @@ import pytest
 
 from fedjax_kd.methods.catalog import METHODS
 from fedjax_kd.methods.contract import Federation, Round, State
+from fedjax_kd.study.checkpoint import Cadence, Keeper, open_keeper
+from fedjax_kd.study.folder import ResultFolder
 from fedjax_kd.training import everywhere
 
 TOLERANCE = 5e-6  # relative and absolute
@@ -238,20 +241,31 @@ def test_what_stands_past_a_clients_count_is_never_read(name):
 
 
 @every_method
-def test_a_state_that_was_away_from_the_device_goes_on_bit_for_bit(name):
+def test_a_run_that_dies_after_every_round_goes_on_bit_for_bit(name, tmp_path):
     """What a checkpoint needs: the state and the round's number, and nothing else."""
     made, placed = cases.programs(name, ONE), cases.placed_federation(ONE, None, name)
     values, this = everywhere(cases.hparams(name), ONE), cases.single_rounds(ONE)
     state, reports = made.init(placed), []
-    for each in this:
-        leaves, shape = jax.tree.flatten(state)
-        kept = [(leaf.shape, leaf.dtype, np.asarray(leaf).tobytes()) for leaf in leaves]
-        back = [np.frombuffer(data, dtype).reshape(size) for size, dtype, data in kept]
-        state = everywhere(jax.tree.unflatten(shape, back), ONE)
+    for done, each in enumerate(this):
+        keeper = kept_in(tmp_path)  # as another process opens it
+        part = keeper.part(name.replace(", ", "-"), len(this))
+        if done:
+            found = part.restore(state)
+            assert found is not None
+            assert found[0] == done
+            state = everywhere(found[1], ONE)
         state, report = made.round(state, placed, values, each)
         reports.append(report)
+        part.offer(done + 1, lambda: state)  # noqa: B023
+        keeper.close()
     stacked = jax.tree.map(lambda *leaves: jnp.stack(leaves), *reports)
     assert_same(cases.on_host((state, stacked), ONE), reference(name), tolerance=0)
+
+
+def kept_in(path: Path) -> Keeper:
+    """A keeper of checkpoints after every round."""
+    folder, cadence = ResultFolder(path, "interrupted"), Cadence(every_rounds=1)
+    return open_keeper(folder, cadence, settings_hash="law", form="law", points=2, note=pytest.fail)
 
 
 @every_method

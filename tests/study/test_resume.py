@@ -13,6 +13,8 @@ import fedjax_kd
 from fedjax_kd.study.checkpoint import Stopped
 from fedjax_kd.study.load import settings_from_dict
 
+pytestmark = pytest.mark.shipped  # with programs as users have them
+
 STUDIES = {
     "dt_kd": settings_from_dict(TINY),
     "pfedafm": settings_from_dict(PFEDAFM, ["rounds=4", "contestants=[pfedafm,fedproto]"]),
