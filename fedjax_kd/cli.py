@@ -52,6 +52,10 @@ def _outcome(arguments: argparse.Namespace) -> int:
     except KeyboardInterrupt:
         print("\ninterrupted; every file that was written is whole and stays", file=sys.stderr)
         return INTERRUPTED
+    except SystemExit as ended:
+        if ended.code != TERMINATED:  # words that the command refuses
+            raise
+        return TERMINATED  # a second SIGTERM
     except CommandStopped as stopped:
         print(arguments.hosts.signed(str(stopped)), file=sys.stderr)
         return stopped.code

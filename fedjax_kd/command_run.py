@@ -46,12 +46,17 @@ def resume(arguments: argparse.Namespace) -> int:
 
         return resume_grid(arguments)
     from fedjax_kd.command_resume import settings_of
+    from fedjax_kd.study.folder import REPORT
 
     arguments.hosts = _join(arguments)
     settings, complete = settings_of(arguments.dir)
     if complete:
         answer = {"kind": "complete", "out": str(arguments.dir)}
         text = f"{arguments.dir} is complete; there is nothing to resume."
+        if arguments.hosts.first and not (arguments.dir / REPORT).exists():
+            from fedjax_kd.report import render_report
+
+            text += f"\nReport: {render_report(arguments.dir).absolute()}"
         say(arguments, answer, text)
         return OK
     arguments.out, arguments.check, arguments.force = arguments.dir, False, False
@@ -132,6 +137,8 @@ def _run_in(folder: ResultFolder, settings: Study, arguments: argparse.Namespace
 
     if folder.moved is not None:
         hint(arguments, f"The results that were in {folder.path} are now in {folder.moved}.")
+    if folder.state == "interrupted" and arguments.no_checkpoints:
+        _require_none_kept(folder.path)
     if folder.writes:
         keep_options(arguments, folder.path)
     if not arguments.force:
@@ -196,6 +203,17 @@ def conduct_of(arguments: argparse.Namespace) -> Conduct:
         form=arguments.execution,
         trials=trials_of(arguments),
     )
+
+
+def _require_none_kept(folder: Path) -> None:
+    """Refuses to throw away by an option what an earlier run has kept."""
+    from fedjax_kd.study.folder import FolderError
+
+    if kept := _kept_so_far(folder):
+        raise FolderError(
+            f"--no-checkpoints: {folder} holds checkpoints ({kept}), from which this study goes "
+            "on; leave the option out, or start anew with --force"
+        )
 
 
 def _kept_so_far(folder: Path) -> str:

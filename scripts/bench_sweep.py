@@ -3,8 +3,9 @@
 Both sides run `fedjax-kd sweep` on one grid file: once with all rows, which the planner stacks by
 what is static, and once as a loop over `--rows I`, as a script around a simulator without sweeps
 does it. Either side begins with an empty folder of compiled programs; the loop's processes share
-theirs, so that only the first of them compiles. The loop is run in two ways: one process after the
-other, each with all cores, and as many at once as there are cores, each with one device.
+theirs, so that only the first of them compiles. The loop is run with one process after the other,
+each with all cores, and with as many at once as there are cores, each with one device; or with as
+many at once as `--at-once` says.
 
 Afterwards the results are compared: a row of the stack against the same row by itself.
 """
@@ -15,6 +16,7 @@ import argparse
 import csv
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -24,14 +26,17 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import numpy as np
 import pandas as pd
 
 import fedjax_kd
+from fedjax_kd.command_line_values import count
 from fedjax_kd.study.environment import available_cpus, versions
 from fedjax_kd.study.grid.rows import rows_of
 from fedjax_kd.study.grid.settings import load_grid
 
 ROOT = Path(__file__).resolve().parents[1]
+GRID = ROOT / "experiments/grids/digits.yaml"
 KEYS = ["row", "round", "scope", "metric"]
 
 
@@ -59,10 +64,11 @@ def sweep(grid: Path, out: Path, cache: Path, options: Sequence[str]) -> None:
         raise SystemExit(f"{' '.join(command)}\nended with {ended.returncode}:\n{ended.stderr}")
 
 
-def stacked(grid: Path, scratch: Path) -> Measured:
-    """All rows in one process."""
+def stacked(grid: Path, n_rows: int | None, scratch: Path) -> Measured:
+    """The first so many rows, or all, in one process."""
+    options = () if n_rows is None else ("--rows", f"0:{n_rows}")
     began_s = time.perf_counter()
-    sweep(grid, scratch / "stacked", scratch / "stacked-cache", ())
+    sweep(grid, scratch / "stacked", scratch / "stacked-cache", options)
     seconds = time.perf_counter() - began_s
     return Measured("one sweep", 1, seconds, fedjax_kd.load_results(scratch / "stacked"))
 
@@ -89,13 +95,41 @@ def largest_difference(one: Any, other: Any) -> float:
     """The largest difference of any metric of any row, relative to the metric's largest value.
 
     Raises:
-        SystemExit: if one side has rows that the other has not.
+        SystemExit: if one side has rows that the other has not, or a number where the other has
+            none (NaN, or an infinity).
     """
     both = one.merge(other, on=KEYS, how="outer", suffixes=("_one", "_other"), indicator=True)
     if (both["_merge"] != "both").any():
         raise SystemExit("the two sides have different rows of results")
+    first, second = both["value_one"].to_numpy(float), both["value_other"].to_numpy(float)
+    finite = np.isfinite(first)
+    missing = np.isnan(first) & np.isnan(second)
+    alike = (finite & np.isfinite(second)) | missing | (first == second)
+    if not alike.all():
+        odd = both.loc[~alike, [*KEYS, "value_one", "value_other"]].head(3)
+        raise SystemExit(f"a value is not finite on one side only:\n{odd.to_string(index=False)}")
+    if not finite.any():
+        raise SystemExit("there is no finite value to compare")
+    both = both[finite]
     scale = both.groupby("metric", observed=True)["value_one"].transform(lambda v: v.abs().max())
-    return float(((both["value_one"] - both["value_other"]).abs() / scale).max())
+    apart = (both["value_one"] - both["value_other"]).abs()
+    return float((apart / scale).where(apart > 0, 0.0).max())
+
+
+def command_of(arguments: argparse.Namespace, machine: str) -> str:
+    """The words that measure the same again; `machine` is what is said if nothing is given."""
+    words = ["python", "scripts/bench_sweep.py"]
+    if arguments.grid.resolve() != GRID:
+        words += ["--grid", str(arguments.grid)]
+    if arguments.rows is not None:
+        words += ["--rows", str(arguments.rows)]
+    if arguments.at_once is not None:
+        words += ["--at-once", *map(str, arguments.at_once)]
+    if arguments.out is not None:
+        words += ["--out", str(arguments.out)]
+    if arguments.machine != machine:
+        words += ["--machine", arguments.machine]
+    return shlex.join(words)
 
 
 def page(table: list[dict[str, object]], difference: float, command: str, machine: str) -> str:
@@ -117,28 +151,38 @@ def page(table: list[dict[str, object]], difference: float, command: str, machin
     )
 
 
+def parser_of(machine: str) -> argparse.ArgumentParser:
+    """The words of this script; `machine` is said on the page if nothing is given."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("--grid", type=Path, default=GRID)
+    parser.add_argument("--rows", type=count, help="only the first so many rows")
+    parser.add_argument(
+        "--at-once",
+        type=count,
+        nargs="+",
+        metavar="N",
+        help="how many processes of the loop run at once; default: 1, and the number of cores",
+    )
+    parser.add_argument("--out", type=Path, help="folder for sweep.csv and sweep.md")
+    parser.add_argument("--machine", default=machine, help="what it was measured on")
+    return parser
+
+
 def main() -> None:
     """Runs both sides, prints the table and writes it."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("--grid", type=Path, default=ROOT / "experiments/grids/digits.yaml")
-    parser.add_argument("--rows", type=int, help="only the first so many rows of the loop")
-    parser.add_argument("--out", type=Path, help="folder for sweep.csv and sweep.md")
-    parser.add_argument(
-        "--machine", default=f"{available_cpus()} cores, {platform.machine()}, no accelerator"
-    )
-    arguments = parser.parse_args()
+    machine = f"{available_cpus()} cores, {platform.machine()}, no accelerator"
+    arguments = parser_of(machine).parse_args()
     grid = arguments.grid.resolve()
     rows = [row.index for row in rows_of(load_grid(grid))][: arguments.rows]
     with tempfile.TemporaryDirectory() as folder:
         scratch = Path(folder)
-        ours = stacked(grid, scratch)
+        ours = stacked(grid, None if arguments.rows is None else len(rows), scratch)
         print(f"{ours.name}: {ours.seconds:.1f} s", flush=True)
         loops = []
-        for at_once in dict.fromkeys((1, available_cpus())):
+        for at_once in dict.fromkeys(arguments.at_once or (1, available_cpus())):
             loops.append(one_by_one(grid, rows, at_once, scratch))
             print(f"{loops[-1].name}: {loops[-1].seconds:.1f} s", flush=True)
-    mine = ours.results[ours.results["row"].isin(rows)]
-    difference = max(largest_difference(mine, loop.results) for loop in loops)
+    difference = max(largest_difference(ours.results, loop.results) for loop in loops)
     table: list[dict[str, object]] = [
         {
             "way": each.name,
@@ -149,11 +193,7 @@ def main() -> None:
         }
         for each in (ours, *loops)
     ]
-    shown = f" --rows {arguments.rows}" if arguments.rows else ""
-    where = f" --out {arguments.out}" if arguments.out else ""
-    text = page(
-        table, difference, f"python scripts/bench_sweep.py{shown}{where}", arguments.machine
-    )
+    text = page(table, difference, command_of(arguments, machine), arguments.machine)
     print(text)
     if arguments.out is None:
         return

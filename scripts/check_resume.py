@@ -114,7 +114,8 @@ def _until_complete(
         life = live([*command, *words], folder, log, moment)
         if found:
             resumed = ", ".join(f"{stage} {done}" for stage, done in life.resumed.items())
-            found[-1] = found[-1]._replace(resumed_at=resumed or "the start")
+            nowhere = "the start" if life.done or life.code != KILLED else "killed before it said"
+            found[-1] = found[-1]._replace(resumed_at=resumed or nowhere)
         if life.code != KILLED:
             if life.code != 0:
                 _failed(life)

@@ -8,7 +8,7 @@
 The folder of results and the grid file must be reachable from every node. A job that is pre-empted
 or out of time stops with a checkpoint and is queued again; a grid that was not finished, for
 whatever reason, is sent again with the same command: rows that are done are not run twice. Words
-after `--` go to `fedjax-kd sweep` as they are.
+after `--` go to `fedjax-kd sweep` as they are; --out, --rows and --force are not among them.
 """
 
 from __future__ import annotations
@@ -21,6 +21,8 @@ from typing import Any
 
 import submitit
 
+from fedjax_kd.cli import COMMANDS
+from fedjax_kd.command_line import command_line
 from fedjax_kd.study.grid.job import SweepJob
 from fedjax_kd.study.grid.rows import rows_of
 from fedjax_kd.study.grid.settings import load_grid
@@ -35,8 +37,14 @@ def shares(n_rows: int, n_jobs: int) -> list[str]:
 
 
 def submit(arguments: argparse.Namespace) -> list[Any]:
-    """Sends the jobs; returns them."""
-    n_rows = len(rows_of(load_grid(arguments.grid), arguments.data_dir))
+    """Sends the jobs; returns them.
+
+    Raises:
+        SettingsError: the grid cannot be used, or a word that is passed on is not a job's to have.
+    """
+    swept = _passed_on(arguments)
+    grid = load_grid(arguments.grid, swept.set)
+    n_rows = len(rows_of(grid, swept.data_dir or arguments.data_dir))
     words = [str(arguments.grid.absolute()), "--out", str(arguments.out.absolute())]
     if arguments.data_dir is not None:
         words += ["--data-dir", str(arguments.data_dir.absolute())]
@@ -79,6 +87,25 @@ def main(argv: Sequence[str] | None = None) -> int:
             print(f"job {job.job_id} failed: {error}\n{job.stderr() or ''}", file=sys.stderr)
             codes.append(1)
     return 1 if 1 in codes else max(codes)
+
+
+def _passed_on(arguments: argparse.Namespace) -> argparse.Namespace:
+    """What `fedjax-kd sweep` makes of the words after `--`."""
+    words = ["sweep", str(arguments.grid), *arguments.sweep]
+    swept = command_line(COMMANDS).parse_args(words)
+    problems = []
+    if swept.rows is not None:
+        problems.append("--rows: found after --; allowed: --jobs, which divides the rows")
+    if swept.out is not None:
+        problems.append("--out: found after --; allowed: before it")
+    if swept.force:
+        problems.append(
+            "--force: found after --; allowed: nowhere, as every job would move the results of the "
+            "others aside; name another --out"
+        )
+    if problems:
+        raise SettingsError(problems)
+    return swept
 
 
 def _divided(words: list[str]) -> tuple[list[str], list[str]]:

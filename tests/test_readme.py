@@ -6,6 +6,8 @@ from pathlib import Path
 import pytest
 
 from fedjax_kd.study.check import check_study
+from fedjax_kd.study.grid.rows import rows_of
+from fedjax_kd.study.grid.settings import grid_from_dict, load_grid
 from fedjax_kd.study.load import load_settings, settings_from_text
 from fedjax_kd.study.yaml_text import read_yaml
 
@@ -19,7 +21,11 @@ def blocks(language: str) -> list[str]:
 
 @pytest.mark.parametrize("block", blocks("yaml"))
 def test_settings_are_valid(block):
-    check_study(settings_from_text(block))
+    if "method:" in block:
+        check_study(settings_from_text(block))
+    else:
+        grid = grid_from_dict(read_yaml(block), beside=TOP / "experiments/grids")
+        assert {row.problem for row in rows_of(grid)} == {None}
 
 
 @pytest.mark.parametrize("block", blocks("python"))
@@ -37,13 +43,21 @@ def test_links_and_files_that_are_named_exist():
 
 
 CONDITIONS = sorted((TOP / "experiments").rglob("conditions.yaml"))
-SETTINGS = sorted(set((TOP / "experiments").rglob("*.yaml")) - set(CONDITIONS))
+GRIDS = sorted((TOP / "experiments/grids").glob("*.yaml"))
+SETTINGS = sorted(set((TOP / "experiments").rglob("*.yaml")) - set(CONDITIONS) - set(GRIDS))
 
 
 @pytest.mark.parametrize("path", SETTINGS, ids=lambda p: f"{p.parent.name}-{p.stem}")
 def test_committed_settings_files_are_valid_and_say_how_to_run_them(path):
     check_study(load_settings(path))
     assert f"fedjax-kd run {path.relative_to(TOP)}" in path.read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("path", GRIDS, ids=lambda p: p.stem)
+def test_committed_grids_are_valid_and_say_how_to_run_them(path):
+    refused = {row.index for row in rows_of(load_grid(path)) if row.problem}
+    assert refused <= ({6, 7} if path.stem == "poisoned" else set())
+    assert f"fedjax-kd sweep {path.relative_to(TOP)}" in path.read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize("path", CONDITIONS, ids=lambda p: str(p.parent.relative_to(TOP)))

@@ -136,7 +136,7 @@ def run_rounds(
         state, history = step(
             state, federation, hparams, jnp.int32(first + done), jnp.int32(count), end
         )
-        history = jax.tree.map(lambda leaf: np.asarray(leaf)[:count], history)  # noqa: B023
+        history = jax.tree.map(partial(_first_rows, count), history)
         elapsed = slowest(time.perf_counter() - started)
         if elapsed < CHUNK_SECONDS:
             wanted *= 2
@@ -147,6 +147,12 @@ def run_rounds(
         if on_chunk is not None:
             on_chunk(done, history, state)
     return state, jax.tree.map(lambda *leaves: np.concatenate(leaves), *parts)
+
+
+def _first_rows(count: int, leaf: jax.Array) -> np.ndarray:
+    """The first rows of an array, on the host; a few rows do not keep the memory of all."""
+    whole = np.asarray(leaf)
+    return whole if count == len(whole) else whole[:count].copy()
 
 
 def one_round(

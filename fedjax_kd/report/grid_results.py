@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 import pandas as pd
 
 from fedjax_kd.report.errors import ReportError
+from fedjax_kd.report.grid_points import ABSENT, points_of_rows
 from fedjax_kd.report.page_context import flat
 from fedjax_kd.report.tables import Frame, setting_at
 from fedjax_kd.results.errors import ResultsError, ResultsWarning
@@ -49,7 +50,8 @@ class Comparison:
         sources: the folders.
         axes: paths of the settings that differ from point to point; `run` first if there are
             several folders.
-        points: one row per point, indexed by its number, one column per axis.
+        points: one row per point, indexed by its number, one column per axis; `ABSENT` where a
+            point has no such setting.
         rows: `source, row, point, seed, state, kind, reason, where`; points are numbered over all
             folders.
         metrics: `METRIC_COLUMNS`, of rows that are done.
@@ -95,7 +97,7 @@ class _Read(NamedTuple):
 
     source: Source
     axes: tuple[str, ...]
-    points: dict[int, dict[str, Any]]
+    points: dict[int, dict[str, Any]]  # all settings of each
     rows: Frame
     metrics: Frame
     clients: Frame
@@ -130,8 +132,8 @@ def read_comparison(folders: Sequence[Path]) -> Comparison:
         first = len(points)
         place = {point: first + index for index, point in enumerate(sorted(each.points))}
         for point in sorted(each.points):
-            base = {axis: setting_at(each.source.settings, axis) for axis in axes}
-            points.append({RUN: each.source.name, **base, **each.points[point]})
+            values = {axis: setting_at(each.points[point], axis, ABSENT) for axis in axes}
+            points.append({RUN: each.source.name, **values})
         for frame, together in (
             (each.rows, rows),
             (each.metrics, metrics),
@@ -171,22 +173,19 @@ def _read_run(folder: Path, name: str, manifest: dict[str, Any]) -> _Read:
     methods = (str(manifest.get("method") or settings.get("method") or ""),)
     title = str(manifest.get("title") or settings.get("title") or "")
     source = Source(folder, name, "run", title, methods, len(states), {"": settings})
-    return _with_tables(source, (), {0: {}}, states, [manifest])
+    return _with_tables(source, (), {0: settings}, states, [manifest])
 
 
 def _read_grid(folder: Path, name: str) -> _Read:
     grid = read_json(folder / "grid.json")
     batches = read_batches(folder)
     states: Frame = row_states(folder, batches)
-    axes = tuple(c for c in states.columns if c not in (*ADDRESS, *STATE_COLUMNS))
+    swept = tuple(c for c in states.columns if c not in (*ADDRESS, *STATE_COLUMNS))
     listed = [each for each in grid.get("studies") or [] if isinstance(each, dict)]
     studies = {str(each.get("name", "")): each.get("settings") or {} for each in listed}
-    points = {
-        int(line["point"]): _point(line, axes, studies)
-        for line in states.drop_duplicates("point").to_dict("records")
-    }
-    # What every point has is not swept.
-    axes = tuple(a for a in axes if len({json.dumps(p.get(a)) for p in points.values()}) > 1)
+    points = points_of_rows(states, swept, studies)
+    read = {a: {json.dumps(setting_at(p, a, ABSENT)) for p in points.values()} for a in swept}
+    axes = tuple(axis for axis in swept if len(read[axis]) > 1)  # what differs
     manifests = [each.manifest for each in batches]
     methods = dict.fromkeys(
         str(each["method"]) for each in [*studies.values(), *manifests] if each.get("method")
@@ -194,15 +193,6 @@ def _read_grid(folder: Path, name: str) -> _Read:
     title = str(grid.get("title") or "")
     source = Source(folder, name, "grid", title, tuple(methods), len(states), studies)
     return _with_tables(source, axes, points, states, manifests)
-
-
-def _point(line: dict[str, Any], axes: Sequence[str], studies: dict[str, dict]) -> dict[str, Any]:
-    """A point's settings; what its step of the grid leaves alone is as its study says."""
-    said = studies.get(str(line.get("study")), next(iter(studies.values()), {}))
-    return {
-        axis: setting_at(said, axis) if _blank(line[axis]) else _setting(line[axis])
-        for axis in axes
-    }
 
 
 def _with_tables(
@@ -271,22 +261,6 @@ def _joined(frames: Sequence[Frame], columns: Sequence[str]) -> Frame:
         texts = {name: "str" for name in ("scope", "metric") if name in columns}
         return empty.astype({"point": "int64", "seed": "int64", **texts})
     return pd.concat(kept, ignore_index=True)
-
-
-def _blank(value: Any) -> bool:
-    return value is None or value == "" or (isinstance(value, float) and value != value)
-
-
-def _setting(value: Any) -> Any:
-    """A value of rows.csv: lists and sections are JSON text."""
-    if hasattr(value, "item"):
-        value = value.item()
-    if isinstance(value, str):
-        try:
-            return json.loads(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _names(paths: Sequence[Path]) -> list[str]:

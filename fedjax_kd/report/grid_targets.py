@@ -25,21 +25,28 @@ class Target(NamedTuple):
 class Reached(NamedTuple):
     """What it took a scope, at one setting, to reach a target.
 
-    The costs are interquartile means over the seeds; all NaN unless every seed got there.
+    The costs are interquartile means over the seeds; there are none unless every seed got there.
     """
 
     scope: str
     point: int
     target: Target
-    seeds: int
+    seeds: int  # whose rows came to an end, failed ones included
     there: int  # seeds that got there
     costs: dict[str, Estimate]  # by the key of what it is against
 
 
 def targets_of(findings: Findings, given: Sequence[float] = ()) -> list[Target]:
-    """80 and 90 % of the highest interquartile mean of all, and the accuracies that were given."""
-    column = findings.summary.get(findings.ranked_by)
-    tops = [] if column is None or column.isna().all() else [float(column.max())]
+    """80 and 90 % of the highest interquartile mean, and the accuracies that were given.
+
+    That mean is of a setting that has all planned seeds, or the most of them where none has.
+    """
+    summary, key = findings.summary, findings.ranked_by
+    known = summary[summary[key].notna()] if key in summary.columns else summary.iloc[:0]
+    whole = known[known["seeds"] == known["planned"]]
+    if whole.empty:
+        whole = known[known["seeds"] == known["seeds"].max()]
+    tops = [float(whole[key].max())] if len(whole) else []
     shares = [
         Target(share * top, f"{100 * share:.0f} % of the best: {100 * share * top:.1f} %")
         for top in tops
@@ -59,7 +66,7 @@ def reached(findings: Findings, scope: str, point: int, target: Target) -> Reach
     if table is None:
         return None
     firsts = firsts_of(table, target.accuracy)
-    seeds, there = int(table["seed"].nunique()), len(firsts)
+    seeds, there = findings.ended_seeds.get(point, 0), len(firsts)
     keys = [each.key for each in AGAINST if np.isfinite(table[each.key]).all()]
     found = estimates([firsts[key].to_numpy(dtype=float) for key in keys]) if there == seeds else []
     return Reached(scope, point, target, seeds, there, dict(zip(keys, found, strict=False)))
@@ -68,13 +75,15 @@ def reached(findings: Findings, scope: str, point: int, target: Target) -> Reach
 def cheapest(findings: Findings, scope: str, target: Target) -> int | None:
     """The setting that took the fewest rounds to the target, among those with the most seeds.
 
-    None where no setting reached it with every seed.
+    A seed that failed counts as one that did not get there. None where no setting reached the
+    target with every seed.
     """
     points = [point for point in findings.points_of(scope) if (scope, point) in findings.courses]
-    seeds = {point: findings.courses[scope, point]["seed"].nunique() for point in points}
+    seeds = {point: findings.ended_seeds.get(point, 0) for point in points}
+    most = max(seeds.values(), default=0)
     rounds = {}
     for point in points:
         firsts = firsts_of(findings.courses[scope, point], target.accuracy)
-        if seeds[point] == max(seeds.values()) == len(firsts):
+        if seeds[point] == most == len(firsts):
             rounds[point] = float(interquartile_mean(firsts["round"].to_numpy(dtype=float)))
     return min(rounds, key=lambda point: (rounds[point], point)) if rounds else None

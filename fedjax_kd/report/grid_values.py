@@ -99,6 +99,14 @@ class Findings:
         return values[np.isfinite(values)]
 
     @cached_property
+    def ended_seeds(self) -> dict[int, int]:
+        """By point, how many seeds came to an end: their rows are done or failed."""
+        rows = self.comparison.rows
+        ended = rows[rows["state"].isin(["done", "failed"])]
+        counts = ended.groupby("point")["seed"].nunique()
+        return {int(point): int(count) for point, count in counts.items()}
+
+    @cached_property
     def courses(self) -> dict[tuple[str, int], Frame]:
         """Accuracy and costs over the rounds, by scope and point."""
         return courses_of(self.comparison, self.scores, self.counted)

@@ -144,8 +144,8 @@ def curves_of(metrics: Frame, main_views: dict[str, str]) -> Frame:
     rows = metrics[~metrics["metric"].isin(COSTS)]
     parts = rows["scope"].astype(str).str.split("/", n=1)
     contestants = parts.str.get(0)
-    views = parts.str.get(1).fillna(contestants.map(main_views)).fillna("model")
-    named = rows.assign(contestant=contestants, view=views)
+    main = contestants.map(lambda name: main_views.get(name, "model"))
+    named = rows.assign(contestant=contestants, view=main.where(parts.str.len() < 2, parts.str[-1]))
     return named[list(CURVES_COLUMNS)].reset_index(drop=True)
 
 

@@ -116,10 +116,13 @@ def read_summary(path: Path, keys: tuple[str, ...]) -> Frame:
 
 
 def setting_at(settings: Any, path: str, default: Any = None) -> Any:
-    """The resolved setting at a dotted path, e.g. `objective.delay_weight`."""
+    """The resolved setting at a dotted path, e.g. `objective.delay_weight` or `layers.0`."""
     value = settings
     for name in path.split("."):
-        if not isinstance(value, dict) or name not in value:
+        if isinstance(value, list) and name.isdecimal() and int(name) < len(value):
+            value = value[int(name)]
+        elif isinstance(value, dict) and name in value:
+            value = value[name]
+        else:
             return default
-        value = value[name]
     return value

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 
 FOLDER = "checkpoints"
 _ABOUT = Path("about", "metadata")
-_UNFINISHED = "orbax-checkpoint-tmp"
+_UNFINISHED = ("orbax-checkpoint-tmp", ".half-written")
 
 
 class Checkpoint(NamedTuple):
@@ -66,7 +66,7 @@ def size_of(folder: Path) -> int:
 
 def _read(part: str, path: Path) -> Checkpoint:
     size = size_of(path)
-    if _UNFINISHED in path.name:
+    if any(word in path.name for word in _UNFINISHED):
         return Checkpoint(part, None, path, size, "unfinished", None, "")
     number = path.name.partition(".")[0]
     step = int(number) if number.isdecimal() else None

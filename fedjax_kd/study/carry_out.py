@@ -21,6 +21,7 @@ from fedjax_kd.study.points import Points, points_of
 from fedjax_kd.study.progress import Progress
 from fedjax_kd.study.settings import DtKdStudy
 from fedjax_kd.study.studies import Study
+from fedjax_kd.study.timings import elapsed_s
 from fedjax_kd.study.tracking import Tracked, Writer, open_trackers
 from fedjax_kd.training import Execution
 
@@ -90,7 +91,12 @@ def carry_out(
     if folder.read_manifest().get("status") in ("interrupted", "failed"):
         folder.update_manifest(status="running", stopped=None)
     totals: dict[str, int] = {}
-    with _end_noted(folder, totals):
+    spent_s = folder.read_manifest().get("elapsed_s") or {}
+
+    def spent() -> dict[str, float]:
+        return elapsed_s(spent_s, progress.stage_seconds)
+
+    with _end_noted(folder, totals, spent):
         outlet = open_outlet(folder, _trackers(settings, folder, points, conduct, progress))
         keeper = _keeper(settings, folder, points, conduct, progress, requested)
         shared |= {"keeper": keeper._replace(part=_counted(keeper, totals)), "outlet": outlet}
@@ -180,27 +186,32 @@ def _trackers(
 
 
 @contextmanager
-def _end_noted(folder: ResultFolder, totals: Mapping[str, int]) -> Iterator[None]:
+def _end_noted(
+    folder: ResultFolder, totals: Mapping[str, int], spent: Callable[[], dict[str, float]]
+) -> Iterator[None]:
     """Writes into the manifest why a run ended, unless it came to its end."""
     try:
         yield
     except Stopped as stopped:
         reason = f"stopped {stopping_point(stopped, totals.get(stopped.part))}"
-        _note_end(folder, "interrupted", reason, signal.Signals(stopped.signal).name)
+        _note_end(folder, spent(), "interrupted", reason, signal.Signals(stopped.signal).name)
         raise
     except (KeyboardInterrupt, SystemExit) as error:
         by, number = _AT_ONCE[type(error)]
-        _note_end(folder, "interrupted", f"stopped at once by {by}", number)
+        _note_end(folder, spent(), "interrupted", f"stopped at once by {by}", number)
         raise
     except Exception as error:
         told = isinstance(error, ValueError | FloatingPointError | OSError)
         text = str(error) if told else f"{type(error).__name__}: {error}"
-        _note_end(folder, "failed", " ".join(text.split())[:REASON_LENGTH], "")
+        _note_end(folder, spent(), "failed", " ".join(text.split())[:REASON_LENGTH], "")
         raise
 
 
-def _note_end(folder: ResultFolder, status: str, reason: str, number: str) -> None:
+def _note_end(
+    folder: ResultFolder, spent_s: dict[str, float], status: str, reason: str, number: str
+) -> None:
     at = datetime.now(UTC).isoformat(timespec="seconds")
     stopped = {"reason": reason, "signal": number, "at": at}
     with suppress(FolderError):  # a full disk: what ended the run is worth more than this
-        folder.update_manifest(status=status, stopped=stopped)
+        if folder.read_manifest().get("status") != "complete":  # nothing undoes that
+            folder.update_manifest(status=status, stopped=stopped, elapsed_s=spent_s)

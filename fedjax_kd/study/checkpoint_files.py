@@ -40,6 +40,10 @@ class CheckpointError(FolderError):
     """A checkpoint that cannot be written or must not be used; the text says which and why."""
 
 
+class CheckpointMisfit(CheckpointError):
+    """A sound checkpoint that this study cannot go on from: of another format, settings or tree."""
+
+
 class DamageError(ValueError):
     """A checkpoint that is not as it was written; the text says what is wrong."""
 
@@ -101,11 +105,11 @@ def read_about(path: Path) -> dict[str, Any]:
 
     Raises:
       DamageError: it cannot be read or is not as it was written.
-      CheckpointError: it is sound, but of a format that this version does not read.
+      CheckpointMisfit: it is sound, but of a format that this version does not read.
     """
     about = _unsealed(path / ABOUT_FILE, "its description")
     if about.get("format") != FORMAT or not set(about) >= _FIELDS:
-        raise CheckpointError(
+        raise CheckpointMisfit(
             f"{path}: found a checkpoint of format {about.get('format')}; this version reads "
             f"format {FORMAT}"
         )

@@ -14,6 +14,7 @@ import numpy as np
 from fedjax_kd.study.checkpoint_contract import MakeTree, Part, Stopped
 from fedjax_kd.study.checkpoint_files import (
     CheckpointError,
+    CheckpointMisfit,
     DamageError,
     part_folder,
     parts_in,
@@ -238,14 +239,14 @@ class _Course:
         ours = self._session.about
         for field, word in {"settings_hash": "settings", "points": "points"}.items():
             if about[field] != ours[field]:
-                raise CheckpointError(
+                raise CheckpointMisfit(
                     f"{path}: {word}: found {about[field]}; allowed: {ours[field]}, as this study "
                     "has it"
                 )
         try:
             require_like(like, about["leaves"])
         except TreeError as error:
-            raise CheckpointError(f"{path}: {error}") from error
+            raise CheckpointMisfit(f"{path}: {error}") from error
 
     def _compare(self, about: dict[str, Any]) -> None:
         ours = self._session.about

@@ -138,6 +138,7 @@ def run_fedavg(
         histories.append(tree["history"])
         progress.skip(done, f"taken up after round {done}")
     book.outlet.rejoin(scope, done)
+    book.timings.rejoin(scope, done)
     started = time.perf_counter()
 
     def look(count: int, part: History, state: State) -> None:

@@ -96,9 +96,16 @@ def train_students(
     blocks = list(chunks(wanted, execution))
     if not blocks:
         return own_student(students, federation)
-    part = keeper.part(part_of(stage, student, kind.name), len(blocks))
+    name = part_of(stage, student, kind.name)
+    part = keeper.part(name, len(blocks))
+    trained_after = np.cumsum(blocks, axis=0, dtype=np.int64) > 0
     done = 0
-    kept = part.restore(lambda: {"students": shapes_of(students)})
+    like = {"students": shapes_of(students), "trained": trained_after[0]}
+    kept = part.restore(like)
+    if kept is not None and not np.array_equal(kept[1]["trained"], trained_after[kept[0] - 1]):
+        # Cut for other devices, or other students are wanted now: what is kept is of no use.
+        keeper.drop(name)
+        part, kept = keeper.part(name, len(blocks)), None
     if kept is not None:
         done, tree = kept
         students = placed_like(students, tree["students"])
@@ -127,7 +134,8 @@ def train_students(
             f"{model.name}, soft labels {kind.name}, loss {mean_loss:.3g}",
             client_steps=float(steps[chunk].sum()),
         )
-        part.offer(place, lambda: {"students": students})  # noqa: B023
+        trained = trained_after[place - 1]
+        part.offer(place, lambda: {"students": students, "trained": trained})  # noqa: B023
     return own_student(students, federation)
 
 

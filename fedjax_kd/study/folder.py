@@ -169,6 +169,9 @@ def open_folder(out: str | Path, settings: Study, force: bool = False) -> Result
     if found["settings_hash"] == digest:
         complete = found.get("status") == "complete"
         lock = None if complete else locked(path)
+        if lock is not None and read_manifest(path).get("status") == "complete":
+            lock.release()  # another run has finished it in between
+            lock, complete = None, True
         return ResultFolder(path, "complete" if complete else "interrupted", None, lock)
     raise FolderError(
         f"{out} holds another study: {_described(found)}. This one is "

@@ -93,10 +93,18 @@ class Progress:
     """
 
     def __init__(self, show: Show, clock: Callable[[], float] = time.monotonic):
-        self._show, self._clock = show, clock
+        self._shows, self._clock = [show], clock
         self._started_s = clock()
         self._grid: Grid | None = None
         self.stage_seconds: dict[str, float] = {}
+
+    def _show(self, event: Event) -> None:
+        """Shows an event; nobody is shown any more once whoever read it has gone."""
+        try:
+            for show in self._shows:
+                show(event)
+        except BrokenPipeError:
+            self._shows = []
 
     @contextmanager
     def stage(self, name: str, total: int | None = None, unit: str = "") -> Iterator[Stage]:

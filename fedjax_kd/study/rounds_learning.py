@@ -41,6 +41,7 @@ class Played(NamedTuple):
         personal: view -> float [E, S, N].
         common: view -> float [E, S, N].
         lost: points whose training is not finite, with the reason; only of a tolerant run.
+        trained: whether this run trained; an earlier one had done all of it if not.
     """
 
     state: State
@@ -49,6 +50,7 @@ class Played(NamedTuple):
     personal: dict[str, np.ndarray]
     common: dict[str, np.ndarray]
     lost: dict[int, str]
+    trained: bool
 
 
 def play(
@@ -113,6 +115,7 @@ def play(
         progress.skip(done, f"taken up after round {done}")
         check(histories[0], 0)
     book.outlet.rejoin(name, done)
+    book.timings.rejoin(name, done)
     started = time.perf_counter()
 
     def look(count: int, history: History, state: State) -> None:
@@ -154,7 +157,8 @@ def play(
             view: pair[place][looked].reshape(-1, *shape) for view, pair in history.observed.items()
         }
 
-    return Played(state, history.report, np.flatnonzero(looked) + 1, of(0), of(1), lost)
+    evaluated, trained = np.flatnonzero(looked) + 1, done < settings.rounds
+    return Played(state, history.report, evaluated, of(0), of(1), lost, trained)
 
 
 def steps_of_users(settings: RoundsStudy, setup: RoundsSetup) -> np.ndarray:

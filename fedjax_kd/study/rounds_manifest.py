@@ -54,7 +54,7 @@ def describe(
             )
         ],
         "system": _system(settings, setup),
-        **_privacy(settings),
+        **_privacy(setup),
         "versions": versions(),
         "machine": machine(),
         "execution": plan.describe(),
@@ -73,9 +73,18 @@ def _contestant(player: Contestant, peer: bool) -> dict[str, Any]:
     }
 
 
-def _privacy(settings: RoundsStudy) -> dict[str, Any]:
-    spent = privacy_of(settings) if isinstance(settings, FamilyStudy) else None
-    return {} if spent is None else {"privacy": spent}
+def _privacy(setup: RoundsSetup) -> dict[str, Any]:
+    """What the noise is worth: once where all points agree, else by point."""
+    points = setup.points
+    found = [privacy_of(one) if isinstance(one, FamilyStudy) else None for one in points.settings]
+    if found[0] is None:
+        return {}
+    if all(each == found[0] for each in found):
+        return {"privacy": found[0]}
+    named = zip(points.labels.point, points.labels.seed, found, strict=True)
+    return {
+        "privacy": {"per_point": [{"point": p, "seed": s, **(each or {})} for p, s, each in named]}
+    }
 
 
 def _system(settings: RoundsStudy, setup: RoundsSetup) -> dict[str, Any]:

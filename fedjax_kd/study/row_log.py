@@ -83,7 +83,7 @@ class RowLog:
             shutil.rmtree(going, ignore_errors=True)  # of a process that was killed while it did so
             if rows.is_dir():
                 os.replace(rows, going)  # all at once, or not at all
-                shutil.rmtree(going)
+                shutil.rmtree(going, ignore_errors=True)  # nobody reads them under that name
 
     def _keep_until(self, part: str, last_round: int, path: Path) -> None:
         try:

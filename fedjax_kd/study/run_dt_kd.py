@@ -183,13 +183,14 @@ def run_study(
         "chosen students": _students_padding(settings, setup, plan, wanted),
     }
     described = {**plan.describe(), "executed_to_useful_flops": ratios}
+    timings.write()
+    folder.update_manifest(
+        status="complete", execution=described, elapsed_s=elapsed_s(spent_s, progress.stage_seconds)
+    )
     for student in range(len(labels)):  # what only the accuracy table was made from
         for name in kinds:
             keeper.drop(part_of(PROFILE_STAGE, student, name))
     keeper.finish()
-    folder.update_manifest(
-        status="complete", execution=described, elapsed_s=elapsed_s(spent_s, progress.stage_seconds)
-    )
     outlet.close()
 
 

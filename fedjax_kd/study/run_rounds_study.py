@@ -22,6 +22,7 @@ from fedjax_kd.study.points import Points, points_of
 from fedjax_kd.study.progress import Progress, Stage
 from fedjax_kd.study.rounds_costs import priced
 from fedjax_kd.study.rounds_learning import (
+    Played,
     mean_loss,
     mixing_vectors,
     play,
@@ -111,12 +112,13 @@ def run_rounds_study(
     courses: list[tables.Course] = []
     diverged, ratios = [], {}
     lost: dict[int, str] = {}
+    written = False
     timings = Timings(folder)
     for player in players:
         book = Book(keeper.part(player.name, settings.rounds), outlet, timings)
         try:
             with progress.stage(player.title, settings.rounds, "rounds") as stage:
-                course, ratios[player.name], reasons = _course(
+                course, ratios[player.name], played = _course(
                     settings, setup, player, stage, book, tolerant
                 )
         except Diverged as error:
@@ -126,9 +128,12 @@ def run_rounds_study(
             folder.update_manifest(diverged=diverged)
             progress.note(f"{player.title} diverged: {error}")
             continue
-        for place, reason in reasons.items():
+        for place, reason in played.lost.items():
             lost.setdefault(place, f"{player.name}: {reason}")
         courses.append(course)
+        written = played.trained
+        if not written:  # tables of an earlier run hold it, and maybe more than is known by now
+            continue
         _write(settings, setup, folder, courses)
         timings.write()
         folder.update_manifest(elapsed_s=elapsed_s(spent_s, progress.stage_seconds))
@@ -137,13 +142,16 @@ def run_rounds_study(
         if tolerant:
             return lost
         raise FloatingPointError(f"every contestant diverged: {reasons}")
-    keeper.finish()
+    if not written:
+        _write(settings, setup, folder, courses)
+    timings.write()
     folder.update_manifest(
         status="complete",
         execution={**plan.describe(), "executed_to_useful_flops": ratios},
         elapsed_s=elapsed_s(spent_s, progress.stage_seconds),
         diverged=diverged,
     )
+    keeper.finish()
     outlet.close()
     return lost
 
@@ -169,11 +177,11 @@ def _course(
     stage: Stage,
     book: Book,
     tolerant: bool,
-) -> tuple[tables.Course, float, dict[int, str]]:
+) -> tuple[tables.Course, float, Played]:
     """Runs one contestant.
 
     Returns:
-        What it came to, executed over useful operations, and the points that were lost.
+        What it came to, executed over useful operations, and what it did.
     """
     played = play(settings, setup, player, stage, book, tolerant=tolerant)
     n_points = setup.federation.people.n_points
@@ -195,7 +203,7 @@ def _course(
     )
     report = played.report
     ratio = float(report.executed_flops.sum() / max(report.work_flops.sum(), 1.0))
-    return course, ratio, played.lost
+    return course, ratio, played
 
 
 def _write(

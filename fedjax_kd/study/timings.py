@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,23 @@ import pandas as pd
 from fedjax_kd.study.folder import ResultFolder
 
 TABLE = "timings.parquet"
+WRITE_EVERY_S = 30.0
 COLUMNS = ("part", "first_round", "last_round", "seconds", "client_steps")
 
 
 class Timings:
     """Rows of timings.parquet, those of earlier runs into the same folder first.
 
+    They are written every half minute, so that a killed run loses no more.
+
     Args:
         folder: the results folder.
+        clock: returns seconds; only differences are used.
     """
 
-    def __init__(self, folder: ResultFolder):
-        self._folder = folder
+    def __init__(self, folder: ResultFolder, clock: Callable[[], float] = time.monotonic):
+        self._folder, self._clock = folder, clock
+        self._written_s = clock()
         self._rows: list[dict[str, Any]] = _earlier(folder.path / TABLE) if folder.writes else []
 
     def add(
@@ -31,9 +37,16 @@ class Timings:
         """Notes that rounds of a part were run; with compilation where a program was new."""
         values = part, int(first_round), int(last_round), float(seconds), float(client_steps)
         self._rows.append(dict(zip(COLUMNS, values, strict=True)))
+        if self._clock() - self._written_s > WRITE_EVERY_S:
+            self.write()
+
+    def rejoin(self, part: str, done: int) -> None:
+        """A part goes on after round `done`: rows past it are of rounds that are run again."""
+        self._rows = [row for row in self._rows if row["part"] != part or row["last_round"] <= done]
 
     def write(self) -> None:
         """Writes the table."""
+        self._written_s = self._clock()
         self._folder.write_table(TABLE, pd.DataFrame(self._rows, columns=list(COLUMNS)))
 
 

@@ -17,6 +17,8 @@ from fedjax_kd.report.drawing import WIDE, Draw, Layout
 from fedjax_kd.report.pictures import PICTURES, ROUNDS_PICTURES
 from fedjax_kd.report.results import Results
 
+SPECIAL_PICTURES = ("distillation", "cycle", "mixing")
+
 
 @pytest.fixture(scope="session")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
@@ -60,13 +62,22 @@ def rounds(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
 def rounds_report(
     rounds: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 ) -> Callable[[str], str]:
-    """The text of each method's report, drawn once."""
+    """The text of each method's report, drawn once.
+
+    The pages of family and pfedafm have all pictures; those of others only what is special in them,
+    with empty pictures in place of those that all pages have.
+    """
     base = tmp_path_factory.mktemp("rounds_reports")
 
     def text(method: str) -> str:
         path = base / f"{method}.html"
         if not path.exists():
-            render_report(rounds(method), path)
+            with pytest.MonkeyPatch.context() as patch:
+                for name, picture in ROUNDS_PICTURES.items():
+                    if method not in ("family", "pfedafm") and name not in SPECIAL_PICTURES:
+                        blank = picture._replace(draw=_keep_blank(None))
+                        patch.setitem(ROUNDS_PICTURES, name, blank)
+                render_report(rounds(method), path)
         return path.read_text(encoding="utf-8")
 
     return text
@@ -110,6 +121,12 @@ def quick_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, picture in pictures.items():
             blank = picture._replace(draw=_keep_blank(picture.draw))
             monkeypatch.setitem(pictures, name, blank)
+
+
+@pytest.fixture
+def drafts(quick_pictures: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As `quick_pictures`, without finding places for the axes: whether there is one to draw."""
+    monkeypatch.setattr("fedjax_kd.report.pictures.rounds_catalog.settled", lambda figure: figure)
 
 
 @pytest.fixture

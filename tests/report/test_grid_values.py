@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +42,15 @@ def findings(comparison: Comparison) -> Findings:
     return findings_of(comparison)
 
 
-def of_curves(curves: dict[int, dict[int, list[float]]], costs: float = 2.0) -> Findings:
-    """A grid of one contestant: curves by point and seed, evaluated in rounds 1, 2, ..."""
+def of_curves(
+    curves: dict[int, dict[int, list[float]]],
+    costs: float = 2.0,
+    others: dict[tuple[int, int], str] | None = None,
+) -> Findings:
+    """A grid of one contestant: curves by point and seed, evaluated in rounds 1, 2, ...
+
+    `others` are the states of rows, by point and seed, that have no curve.
+    """
     frames, lines = [], []
     for point, seeds in curves.items():
         for seed, values in seeds.items():
@@ -51,7 +59,11 @@ def of_curves(curves: dict[int, dict[int, list[float]]], costs: float = 2.0) -> 
             frames.append(long_form(seed, "a", rounds, {"accuracy_personal": values}, point))
             frames.append(long_form(seed, "a", rounds, spent, point))
             lines.append({"source": "g", "row": len(lines), "point": point, "seed": seed})
-    rows = pd.DataFrame(lines).assign(state="done", kind="", reason="", where="")
+    lines = [{**line, "state": "done"} for line in lines]
+    for (point, seed), state in (others or {}).items():
+        address = {"row": len(lines), "point": point, "seed": seed}
+        lines.append({"source": "g", **address, "state": state})
+    rows = pd.DataFrame(lines).assign(kind="", reason="", where="")
     points = pd.DataFrame({"rate": pd.Series(list(curves), dtype=object)})
     people = pd.DataFrame({name: [] for name in ("point", "seed", "scope", "user")})
     metrics = pd.concat(frames, ignore_index=True)
@@ -140,6 +152,36 @@ def test_cost_to_target_waits_for_every_seed():
     assert names == pytest.approx([0.8 * 0.75, 0.9 * 0.75, 0.65])
 
 
+LOST = {0: {0: [0.5, 0.9], 1: [0.6, 0.9], 2: [0.6, np.nan]}, 1: {s: [0.4, 0.6] for s in range(3)}}
+
+
+@pytest.mark.parametrize("how", ["contestant diverged", "row failed"])
+def test_seed_that_failed_did_not_get_to_the_target(how: str):
+    if how == "contestant diverged":
+        found = of_curves(LOST)
+    else:
+        found = of_curves({**LOST, 0: {s: LOST[0][s] for s in (0, 1)}}, others={(0, 2): "failed"})
+    lost, whole = (reached(found, "a", point, Target(0.55, "")) for point in (0, 1))
+    assert lost is not None
+    assert (lost.there, lost.seeds, lost.costs) == (2, 3, {})
+    assert whole is not None
+    assert (whole.there, whole.seeds, whole.costs["round"].value) == (3, 3, 2.0)
+    assert cheapest(found, "a", Target(0.55, "")) == 1  # the lost seed's point has fewer rounds
+    assert cheapest(found, "a", Target(0.8, "")) is None
+    assert [target.accuracy for target in targets_of(found)] == pytest.approx([0.48, 0.54])
+
+
+def test_seeds_that_are_still_to_come_do_not_count_for_targets():
+    curves = {0: {0: [0.9], 1: [0.9]}, 1: {0: [0.9]}}
+    waiting = {(0, 2): "pending", (1, 1): "running", (1, 2): "pending"}
+    found = of_curves(curves, others=waiting)
+    target = Target(0.5, "")
+    ways = [reached(found, "a", point, target) for point in (0, 1)]
+    assert [(way.there, way.seeds) for way in ways if way] == [(2, 2), (1, 1)]
+    assert cheapest(found, "a", target) == 0
+    assert [each.accuracy for each in targets_of(found)] == pytest.approx([0.72, 0.81])
+
+
 def test_curve_against_a_cost_is_what_a_budget_allows():
     """Seed 0 pays 2 a round and seed 1 pays 4: a budget of 4 buys two rounds, or one."""
     table = of_curves({0: {0: [0.2, 0.6, 0.8], 1: [0.4, 0.7, 0.9]}}).courses["a", 0]
@@ -209,6 +251,51 @@ def test_several_folders_are_points_of_one_axis_more(folder: Path, tmp_path: Pat
     mine = found.summary[(found.summary["point"] == 10) & (found.summary["scope"] == "feddf")]
     alone = findings_of(read_comparison([run])).summary
     assert list(mine["personal_last"]) == list(alone[alone["scope"] == "feddf"]["personal_last"])
+
+
+BASES = {
+    "one": {"rate": 0.1, "data": {"users": 4, "partition": {"kind": "dirichlet", "alpha": 0.5}}},
+    "two": {"rate": 0.2, "data": {"users": 9, "partition": None}, "layers": [{"size": 8}]},
+}
+
+
+def bare_grid(folder: Path, lines: str) -> Path:
+    """A grid of the two studies above whose rows are all pending."""
+    folder.mkdir()
+    studies = [{"name": name, "settings": settings} for name, settings in BASES.items()]
+    (folder / "grid.json").write_text(json.dumps({"format": 1, "kind": "grid", "studies": studies}))
+    (folder / "rows.csv").write_text(lines)
+    return folder
+
+
+def test_points_have_the_settings_of_their_own_study(tmp_path: Path):
+    """An axis of one folder only is read, in the other, from the study that the point is of."""
+    first = bare_grid(tmp_path / "a", "row,point,seed,study\n0,0,0,one\n1,1,0,two\n")
+    rows = "row,point,seed,rate,data.users\n0,0,0,0.3,4\n1,1,0,0.4,5\n"
+    second = bare_grid(tmp_path / "b", rows)
+    points = read_comparison([first, second]).points
+    assert list(points["study"]) == ["one", "two", "–", "–"]
+    assert list(points["rate"]) == [0.1, 0.2, 0.3, 0.4]
+    assert list(points["data.users"]) == [4, 9, 4, 5]
+
+
+def test_steps_that_set_a_section_or_a_part_of_it(tmp_path: Path):
+    rows = """row,point,seed,study,data.partition,data.partition.alpha,data.users,layers.0.size
+0,0,0,one,"{""kind"": ""iid""}",,,
+1,1,0,one,,7,,
+2,2,0,one,null,,6,
+3,3,0,two,,,,16
+4,4,0,two,,,,
+"""
+    comparison = read_comparison([bare_grid(tmp_path / "g", rows)])
+    points = comparison.points
+    skewed = [{"kind": "dirichlet", "alpha": alpha} for alpha in (0.5, 7)]
+    assert list(points["data.partition"]) == [{"kind": "iid"}, skewed[1], None, None, None]
+    assert list(points["data.partition.alpha"]) == ["–", 7, "–", "–", "–"]
+    assert list(points["data.users"]) == [4, 4, 6, 9, 9]
+    assert list(points["layers.0.size"]) == ["–", "–", "–", 16, 8]
+    assert BASES["one"]["data"]["partition"] == skewed[0]
+    assert setting_text(comparison, 0, comparison.axes[1:3]) == "partition iid, alpha –"
 
 
 def test_folders_of_one_name_are_told_apart(tmp_path: Path):

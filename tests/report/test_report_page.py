@@ -238,6 +238,7 @@ def test_empty_tables_are_as_good_as_missing(small: Path, copy_of):
     ],
     ids=["one of each", "many users and classes"],
 )
+@pytest.mark.usefixtures("quick_pictures")
 def test_other_sizes_draw_without_warnings(tmp_path: Path, size: Size):
     folder = write_results(tmp_path / "study", size)
     with warnings.catch_warnings():

@@ -128,7 +128,7 @@ def test_same_results_give_the_same_bytes(rounds, rounds_report, tmp_path: Path)
         ("pfedafm", "special.parquet", set(), ""),
     ],
 )
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_missing_table_becomes_a_sentence(rounds, copy_of, method, table, sections, sentence):
     """Its own section says so; the others keep their pictures."""
     folder = copy_of(rounds(method))
@@ -140,7 +140,7 @@ def test_missing_table_becomes_a_sentence(rounds, copy_of, method, table, sectio
         assert ("<svg" in part) == (name not in sections and name != "notes"), name
 
 
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_costs_that_were_not_taken_are_missed_in_their_section_only(rounds, copy_of):
     folder = copy_of(rounds("on_device_kd"))
     table = pd.read_parquet(folder / "metrics.parquet")
@@ -165,7 +165,7 @@ def test_empty_tables_say_so_everywhere(rounds, copy_of, method):
         assert name == "notes" or 'class="missing"' in part, name
 
 
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_diverged_contestant_is_said_and_left_out(tmp_path: Path):
     size = RoundsSize(method="dfml", users=10, diverged=("def_kt",))
     text = render_report(write_rounds(tmp_path / "study", size)).read_text(encoding="utf-8")
@@ -175,7 +175,7 @@ def test_diverged_contestant_is_said_and_left_out(tmp_path: Path):
     assert "Def-KT" not in re.sub(r"<details>.*?</details>", "", parts["comparison"], flags=re.S)
 
 
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_diverged_reference_leaves_the_others(tmp_path: Path):
     size = RoundsSize(method="family", users=10, diverged=("local",))
     text = render_report(write_rounds(tmp_path / "study", size)).read_text(encoding="utf-8")
@@ -183,7 +183,7 @@ def test_diverged_reference_leaves_the_others(tmp_path: Path):
     assert "<svg" in sections_of(text)["cost"]
 
 
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_diverged_proposed_method_leaves_the_baselines(tmp_path: Path):
     size = RoundsSize(method="dfml", users=10, diverged=("dfml",))
     text = render_report(write_rounds(tmp_path / "study", size)).read_text(encoding="utf-8")
@@ -225,7 +225,7 @@ def test_other_sizes_draw_without_warnings(tmp_path: Path, size: RoundsSize):
         assert "A study of federated methods in rounds" in text
 
 
-@pytest.mark.usefixtures("quick_pictures")
+@pytest.mark.usefixtures("drafts")
 def test_hostile_names_are_escaped(rounds, copy_of):
     hostile = '</title><script>alert("x")</script> $\\frac{ 你 & 100%'
     folder = copy_of(rounds("dfml"))

@@ -61,7 +61,8 @@ def case_of(method: str) -> Case:
         for builder in BUILDERS:
             watch(builder)
         players = {each.name: each for each in assembly.contestants(settings, setup, plan)}
-    return Case(settings, setup, players, dict(zip(players, calls, strict=True)))
+    first = calls[:: setup.points.count]  # each is built once a point, for its numbers
+    return Case(settings, setup, players, dict(zip(players, first, strict=True)))
 
 
 @pytest.fixture(scope="module")

@@ -264,3 +264,14 @@ def test_only_a_terminal_gets_bars():
     with shown_progress("quiet", stream) as progress, progress.stage("silent"):
         pass
     assert "silent" not in stream.getvalue()
+
+
+def test_a_reader_that_has_gone_does_not_end_the_study():
+    def gone(event):
+        raise BrokenPipeError
+
+    progress = Progress(gone)
+    with progress.stage("teacher", 2) as stage:
+        stage.advance(2)
+    progress.note("nobody reads this")
+    assert set(progress.stage_seconds) == {"teacher"}

@@ -10,6 +10,7 @@ from resume_cases import Killed, final_states, run, same_results
 from rounds_tiny import DFML, PFEDAFM
 
 import fedjax_kd
+from fedjax_kd.study import dt_kd_students
 from fedjax_kd.study.checkpoint import Stopped
 from fedjax_kd.study.load import settings_from_dict
 
@@ -69,7 +70,7 @@ def test_asked_to_stop(number, whole, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     assert manifest["status"] == "interrupted"
     assert manifest["stopped"]["signal"] == number.name
-    assert "round 3 of pfedafm" in manifest["stopped"]["reason"]
+    assert "round 3 of 4 of pfedafm" in manifest["stopped"]["reason"]
     run(STUDIES["pfedafm"], folder, every_rounds=100)
     same_results(whole("pfedafm"), folder)
 
@@ -94,3 +95,18 @@ def test_the_tables_of_q_learning_are_kept(whole):
     decisions = final_states(whole("dt_kd"))["decisions"]
     assert decisions[".q"].shape[:2] == (2, 4)
     assert decisions[".visits"].sum() > 0
+
+
+def test_students_that_were_cut_otherwise_are_all_trained(whole, monkeypatch, tmp_path):
+    """As on another number of devices: as many chunks, of other clients."""
+    monkeypatch.setattr(dt_kd_students, "CLIENTS_PER_CHUNK", 2)
+    folder = tmp_path / "cut"
+    with pytest.raises(Killed):
+        run(STUDIES["dt_kd"], folder, kill_after=10)
+    begun = [part for part in (folder / "checkpoints").iterdir() if part.name.startswith("profile")]
+    steps = {part.name: max(int(step.name) for step in part.iterdir()) for part in begun}
+    assert 1 in steps.values()  # of two chunks, one is trained
+    cut = dt_kd_students.chunks
+    monkeypatch.setattr(dt_kd_students, "chunks", lambda *args: reversed(list(cut(*args))))
+    run(STUDIES["dt_kd"], folder)
+    same_results(whole("dt_kd"), folder)

@@ -46,6 +46,7 @@ def test_the_folder_holds_every_table(tiny_results, frames, manifest):
         "ledger",
         "metrics",
         "partition",
+        "timings",
     }
     assert manifest["status"] == "complete"
     summary = pd.read_csv(tiny_results / "summary.csv")

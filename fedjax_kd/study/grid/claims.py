@@ -84,13 +84,33 @@ class Claims:
         grid: the folder.
         rows: all rows of the grid.
         note: told what a reader should know, such as a damaged manifest.
+        widest: most rows of an unfinished batch that is taken up; the rows of a wider one are free
+            again. None takes up any.
     """
 
     grid: GridFolder
     rows: list[Row]
     note: Callable[[str], None] = lambda text: None
+    widest: int | None = None
     _settled: dict[str, dict[str, Any]] = field(default_factory=dict)
     _warned: set[str] = field(default_factory=set)
+
+    def prepare(self, wanted: Iterable[int], retry_failed: bool = False) -> None:
+        """Records free rows whose settings are refused as failed; those that others have stay.
+
+        Args:
+            wanted: the rows that this process is asked for.
+            retry_failed: lets those of them that have failed be tried again first.
+
+        Raises:
+            FolderError: something cannot be written.
+        """
+        wanted = tuple(wanted)
+        with self.grid.alone():
+            if retry_failed:
+                self.grid.forget_failures(wanted)
+            covered = self._covered(self._manifests())
+            self.grid.refuse(self.rows[row] for row in wanted if covered.free(row))
 
     def next(
         self,
@@ -101,7 +121,8 @@ class Claims:
 
         Args:
             wanted: the rows that this process is asked for. An unfinished batch that holds any of
-                them is taken up first, with all its rows.
+                them is taken up first, with all its rows, if it may be that wide and all of them
+                can run here.
             choose: is told where the rows are and returns those of a new batch, none if there is
                 nothing left to do.
 
@@ -115,10 +136,15 @@ class Claims:
         with self.grid.alone():
             batches = self._manifests()
             for name, manifest in batches.items():
-                if not _settled(manifest) and wanted & frozenset(manifest["rows"]):
-                    work = self._taken_up(name)
-                    if work is not None:
-                        return work
+                if _settled(manifest) or not wanted & frozenset(manifest["rows"]):
+                    continue
+                work = self._taken_up(name) if self._runs_here(name, manifest["rows"]) else None
+                if work is None:
+                    continue
+                if self.widest is None or len(work.rows) <= self.widest:
+                    return work
+                self._free(work, {}, f"re-formed in smaller batches, of at most {self.widest} rows")
+                batches = self._manifests()
             covered = self._covered(batches)
             chosen = choose(covered)
             return self._begun(chosen) if chosen else None
@@ -152,15 +178,32 @@ class Claims:
             reason: for its manifest.
         """
         with self.grid.alone():
-            self.grid.fail(failures)
-            work.folder.update_manifest(
-                status="failed",
-                settled=True,
-                rows=[],
-                failed_rows=sorted(failures),
-                stopped={"reason": reason},
-            )
+            self._free(work, failures, reason)
+
+    def _free(self, work: Work, failures: Mapping[int, Failure], reason: str) -> None:
+        self.grid.fail(failures)
+        work.folder.update_manifest(
+            status="failed",
+            settled=True,
+            rows=[],
+            failed_rows=sorted(failures),
+            stopped={"reason": reason},
+        )
         work.folder.close()
+
+    def _runs_here(self, name: str, rows: Iterable[int]) -> bool:
+        """Whether no row of a batch is refused on this machine; says so once if one is."""
+        for number in rows:
+            problem = self.rows[number].problem
+            if problem is not None:
+                self._note_once(name, f"{name} is left to others: row {number}: {problem}")
+                return False
+        return True
+
+    def _note_once(self, name: str, text: str) -> None:
+        if name not in self._warned:
+            self._warned.add(name)
+            self.note(text)
 
     def _manifests(self) -> dict[str, dict[str, Any]]:
         """Manifests of all batches, by name; those that will not change are read once."""
@@ -181,9 +224,7 @@ class Claims:
             manifest = read_manifest(path)
             manifest["rows"] = [int(row) for row in manifest["rows"]]
         except (FolderError, KeyError, TypeError, ValueError) as error:
-            if path.name not in self._warned:
-                self._warned.add(path.name)
-                self.note(f"{path} is left out, and its rows are run again: {error}")
+            self._note_once(path.name, f"{path} is left out, and its rows are run again: {error}")
             return None
         return manifest
 

@@ -9,11 +9,16 @@ from __future__ import annotations
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 SWEPT = (0, 3)  # all rows are through, though some may have failed
 GRACE_S = 60.0
+_LOOK_S = 0.05  # between two looks whether the sweep has ended
+_FIRST_TIME_ONLY = ("--force", "--retry-failed")
 
 
 class SweepJob:
@@ -34,8 +39,15 @@ class SweepJob:
             RuntimeError: if the sweep was refused or broke; its output says why.
         """
         command = [sys.executable, "-m", "fedjax_kd.cli", "sweep", *self.words]
-        self._process = subprocess.Popen(command, preexec_fn=_deaf)
-        code = self._process.wait()
+        with _deaf_to_the_scheduler():
+            self._process = subprocess.Popen(command)
+        # In a thread: `checkpoint` comes as a signal's handler into the middle of what follows, and
+        # could not end a wait of this thread that it needs the end of itself.
+        waiter = threading.Thread(target=self._process.wait, daemon=True)
+        waiter.start()
+        while waiter.is_alive():
+            waiter.join(1.0)
+        code = self._process.returncode
         if code not in SWEPT:
             raise RuntimeError(f"fedjax-kd sweep {' '.join(self.words)} ended with code {code}")
         return code
@@ -46,14 +58,32 @@ class SweepJob:
 
         if self._process is not None and self._process.poll() is None:
             self._process.terminate()
-            try:
-                self._process.wait(GRACE_S)
-            except subprocess.TimeoutExpired:
+            if not _ended(self._process, GRACE_S):
                 self._process.kill()  # what was kept before is whole
-                self._process.wait()
-        return DelayedSubmission(SweepJob(self.words))
+                _ended(self._process, GRACE_S)
+        return DelayedSubmission(SweepJob([word for word in self.words if _lasting(word)]))
 
 
-def _deaf() -> None:
-    """Leaves the scheduler's warning to the job, which knows what to do; runs in the sweep."""
-    signal.signal(signal.SIGUSR2, signal.SIG_IGN)
+def _ended(process: Any, within_s: float) -> bool:
+    """Whether a process ends in time; takes no lock that the interrupted code may hold."""
+    until_s = time.monotonic() + within_s
+    while process.poll() is None:
+        if time.monotonic() > until_s:
+            return False
+        time.sleep(_LOOK_S)
+    return True
+
+
+def _lasting(word: str) -> bool:
+    """Whether a word holds again when the job goes on: not what begins anew, however short."""
+    return len(word) < 3 or not any(option.startswith(word) for option in _FIRST_TIME_ONLY)
+
+
+@contextmanager
+def _deaf_to_the_scheduler() -> Iterator[None]:
+    """Processes that are started inside leave the scheduler's warning to the job, which waits."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGUSR2})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -7,12 +7,18 @@ import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from fedjax_kd.study.checkpoint_files import CheckpointMisfit
 from fedjax_kd.study.diverged import Diverged
 from fedjax_kd.study.folder import FolderError
 from fedjax_kd.study.grid.folder import Failure, FailureKind
 from fedjax_kd.study.points import PointRefused
 
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO)
+_LOST = ("INTERNAL", "UNAVAILABLE", "ABORTED", "DATA_LOSS", "UNKNOWN")
+
+
+class DeviceLost(ValueError):
+    """The device has failed under the sweep, whatever its rows are."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +45,27 @@ def failed_with(
     return {rows[place]: Failure(kind, reason, where) for place, reason in reasons.items()}
 
 
-def outcome_of(error: Exception, rows: Sequence[int], where: str) -> Outcome:
+def outcome_of(error: Exception, rows: Sequence[int], where: str, resumed: bool = False) -> Outcome:
     """What an error means for the rows of a batch.
 
     Args:
         error: raised while the batch ran.
         rows: of the batch.
         where: the batch's name.
+        resumed: whether an earlier process had begun the batch.
 
     Raises:
+        DeviceLost: the device has failed, which ends the sweep.
         Exception: the error itself, if it ends the sweep: the folder cannot be written.
     """
+    import jax
+
     from fedjax_kd.data import DataSetMissing
     from fedjax_kd.study.memory import StudyTooLarge
 
+    if isinstance(error, CheckpointMisfit) and resumed:
+        note = f"its rows run anew, as its checkpoints cannot be taken up: {error}"
+        return Outcome({}, note, False, (note,))
     if isinstance(error, FolderError):
         raise error
     if isinstance(error, OSError) and error.errno in _NO_ROOM:
@@ -63,6 +76,11 @@ def outcome_of(error: Exception, rows: Sequence[int], where: str) -> Outcome:
         return _some(failed_with("diverged", error.reasons, rows, where))
     if isinstance(error, StudyTooLarge | MemoryError) or "RESOURCE_EXHAUSTED" in str(error):
         return _too_large(error, rows, where)
+    if isinstance(error, jax.errors.JaxRuntimeError) and str(error).startswith(_LOST):
+        raise DeviceLost(
+            f"{where}: the device has failed: {' '.join(str(error).split())[:500]}. The batch is "
+            "free again, and the same command goes on with it"
+        ) from error
     if isinstance(error, DataSetMissing):
         return _all("data", error, rows, where)
     if isinstance(error, FloatingPointError):

@@ -107,15 +107,12 @@ def sweep(
         progress.note(f"The results that were in {folder.path} are now in {folder.moved}.")
     if not folder.has_locks:
         progress.note(NO_LOCKS)
-    with folder.alone():
-        if retry_failed:
-            folder.forget_failures(wanted)
-        folder.refuse(found[number] for number in wanted)
+    claims = Claims(folder, found, progress.note, width)
+    claims.prepare(wanted, retry_failed)
     opened(folder)
     chosen = runner or plain_runner(data_dir=data_dir, form=form, trials=trials)
-    worker = _Worker(grid, found, wanted, folder, width or MOST_WIDE, chosen, progress)
-    worker.work()
-    return swept(worker.claims, folder, wanted)
+    _Worker(claims, wanted, width or MOST_WIDE, chosen, progress).work()
+    return swept(claims, folder, wanted)
 
 
 def plain_runner(**options: Any) -> Runner:
@@ -197,28 +194,28 @@ class _Worker:
 
     def __init__(
         self,
-        grid: Grid,
-        rows: list[Row],
+        claims: Claims,
         wanted: Sequence[int],
-        folder: GridFolder,
         width: int,
         runner: Runner,
         progress: Progress,
     ):
-        self.claims = Claims(folder, rows, progress.note)
-        self._rows, self._wanted, self._folder = rows, frozenset(wanted), folder
-        self._groups = groups_of(rows[number] for number in sorted(self._wanted))
-        self._group_of = {row.index: group.key for group in self._groups for row in group.rows}
+        self._claims, self._rows, self._folder = claims, claims.rows, claims.grid
+        self._wanted = frozenset(wanted)
+        self._groups = groups_of(self._rows[number] for number in sorted(self._wanted))
+        # Of all rows: a batch that is taken up may hold some that this process is not asked for.
+        every = groups_of(self._rows)
+        self._group_of = {row.index: group.key for group in every for row in group.rows}
         self._width, self._narrower = width, dict[str, int]()
         self._runner, self._progress = runner, progress
         self._last = ""  # the group whose program this process has compiled last
 
     def work(self) -> None:
         """Runs batches until none is left."""
-        before = swept(self.claims, self._folder, self._wanted)
+        before = swept(self._claims, self._folder, self._wanted)
         expected = sum(len(balanced(g.rows, self._limit(g))) for g in self._groups)
         with self._progress.grid(len(self._wanted), expected, before.done, before.failed) as shown:
-            while (work := self.claims.next(self._wanted, self._choose)) is not None:
+            while (work := self._claims.next(self._wanted, self._choose)) is not None:
                 shown.begin(self._named(work))
                 self._progress.stage_seconds.clear()  # a batch's manifest has its own
                 try:
@@ -227,7 +224,7 @@ class _Worker:
                     work.folder.close()
                     raise
                 self._conclude(work, outcome)
-                now = swept(self.claims, self._folder, self._wanted)
+                now = swept(self._claims, self._folder, self._wanted)
                 shown.count(now.done, now.failed)
 
     def _outcome(self, work: Work) -> Outcome:
@@ -235,19 +232,18 @@ class _Worker:
         try:
             lost = self._runner(together(points), work.folder, points, self._progress)
         except Exception as error:
-            return outcome_of(error, work.rows, work.name)
+            return outcome_of(error, work.rows, work.name, work.resumed)
         return Outcome(failed_with("diverged", lost or {}, work.rows, work.name))
 
     def _conclude(self, work: Work, outcome: Outcome) -> None:
         for line in outcome.notes:
             self._progress.note(f"{work.name}: {line}")
         if outcome.gave_up is None:
-            self.claims.settle(work, outcome.failures)
+            self._claims.settle(work, outcome.failures)
             return
         if outcome.too_wide:
-            key = self._group_of.get(work.rows[0], "")
-            self._narrower[key] = len(work.rows) // 2
-        self.claims.give_up(work, outcome.failures, outcome.gave_up)
+            self._narrower[self._group_of[work.rows[0]]] = len(work.rows) // 2
+        self._claims.give_up(work, outcome.failures, outcome.gave_up)
 
     def _choose(self, covered: Covered) -> tuple[int, ...]:
         """Rows of the group compiled last; else of one that nobody works on; else of the first."""
@@ -270,9 +266,11 @@ class _Worker:
     def _named(self, work: Work) -> str:
         first, last = work.rows[0], work.rows[-1]
         span = f"row {first}" if first == last else f"rows {first} to {last}"
-        place = [group.key for group in self._groups].index(self._group_of[work.rows[0]]) + 1
+        keys = [group.key for group in self._groups]
+        key = self._group_of[work.rows[0]]  # of a group that has none of the rows asked for, maybe
+        place = f", group {keys.index(key) + 1} of {len(keys)}" if key in keys else ""
         again = ", taken up again" if work.resumed else ""
-        return f"{span} ({len(work.rows)} of them, group {place} of {len(self._groups)}){again}"
+        return f"{span} ({len(work.rows)} of them{place}){again}"
 
 
 def is_grid(path: Path) -> bool:
