@@ -13,7 +13,6 @@ to be tried again goes to failures/retried/.
 from __future__ import annotations
 
 import csv
-import errno
 import io
 import json
 import os
@@ -23,6 +22,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
+from fedjax_kd.results.folders import lock_held
 from fedjax_kd.study.folder import FolderError, clear_errors, differences, moved_aside, write_atomic
 from fedjax_kd.study.grid.rows import Row
 from fedjax_kd.study.grid.settings import Grid, grid_hash, grid_to_dict
@@ -263,26 +263,9 @@ def _cell(changes: Mapping[str, Any], path: str) -> str:
 def _moved_aside(path: Path) -> Path:
     """Moves a grid's folder aside unless some process works on it."""
     for batch in sorted((path / BATCHES).glob("*")):
-        if batch.is_dir() and held_by_another(batch):
+        if batch.is_dir() and lock_held(batch):
             raise FolderError(f"another process is working on {batch}; --force would disturb it")
     return moved_aside(path.resolve())
-
-
-def held_by_another(folder: Path) -> bool:
-    """Whether a process holds a folder's lock; False where there are no locks."""
-    if fcntl is None:
-        return False
-    try:
-        descriptor = os.open(folder / LOCK, os.O_RDONLY)
-    except OSError:
-        return False
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-        return False
-    except OSError as error:
-        return error.errno in (errno.EWOULDBLOCK, errno.EACCES)
-    finally:
-        os.close(descriptor)
 
 
 @contextmanager

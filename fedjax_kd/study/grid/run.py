@@ -125,15 +125,11 @@ def plain_runner(**options: Any) -> Runner:
     def run(
         settings: Study, folder: ResultFolder, points: Points, progress: Progress
     ) -> Mapping[int, str] | None:
-        if settings.method == "dt_kd":
-            from fedjax_kd.study.run_dt_kd import run_study
+        from fedjax_kd.study.carry_out import runner_of
 
-            return run_study(settings, folder, progress=progress, points=points, **options)
-        from fedjax_kd.study.run_rounds_study import run_rounds_study
-
-        return run_rounds_study(
-            settings, folder, progress=progress, points=points, tolerant=True, **options
-        )
+        kind = {} if settings.method == "dt_kd" else {"tolerant": True}
+        start = runner_of(settings)
+        return start(settings, folder, progress=progress, points=points, **kind, **options)
 
     return run
 
